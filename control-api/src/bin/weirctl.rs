@@ -1,0 +1,2 @@
+//! `weirctl`: the control API for people.
+fn main() {}

@@ -1,0 +1,8 @@
+//! weir's policy: its document, its compiled form, and the local API that reads and changes it.
+//!
+//! The policy document *is* the API's contract, so whoever may push one (chart, injector, `weirctl`, tests) needs the
+//! type, the validation and the client without linking a proxy. Without features this crate is the model alone:
+//! no runtime, no IO.
+
+pub mod policy;
+pub mod well_known;

@@ -1,0 +1,64 @@
+//! The facts that pod, chart and proxy must agree on: ports, paths, ids, header names.
+//!
+//! They stand once, here. The chart's values and the documentation are held equal to them by tests.
+
+/// TCP port that the redirect rules send outbound connections to; bound on loopback only.
+pub const OUTBOUND_PORT: u16 = 19401;
+/// TCP port of the admin server: `/metrics`, `/livez`, `/readyz` and the live page.
+pub const ADMIN_PORT: u16 = 19402;
+/// TCP port of the explicit HTTP proxy, for applications that may not be redirected; bound on loopback only.
+pub const EXPLICIT_PROXY_PORT: u16 = 19403;
+/// TCP port of the control API; opened on loopback only when asked for, and then with a bearer token.
+pub const CONTROL_PORT: u16 = 19404;
+/// The control API's Unix socket in a pod.
+pub const CONTROL_SOCKET: &str = "/run/weir/control.sock";
+/// The user id that the proxy runs as in a pod; its own connections are not redirected.
+///
+/// Not 1337 (Istio), 2102 (Linkerd), 5678 (Kuma) or 5995 (Consul): a pod meshed twice must not collide.
+pub const PROXY_UID: u32 = 19400;
+/// Where a pod's policy is mounted.
+pub const POLICY_DIR: &str = "/etc/weir/policy";
+/// Where a pod keeps its state: the control socket and the last good policy.
+pub const STATE_DIR: &str = "/run/weir";
+
+/// Ports whose protocols never start with HTTP or TLS from the client; detection is skipped for them.
+///
+/// SMTP, submission, DNS over TCP, MySQL, Galera, PostgreSQL, Redis, Kafka, Elasticsearch transport, memcached,
+/// MongoDB, NATS, AMQP, SQL Server.
+pub const OPAQUE_PORTS: &[u16] = &[
+    25, 53, 587, 1433, 3306, 4222, 4444, 5432, 5672, 6379, 9092, 9300, 11211, 27017,
+];
+
+/// Header names, all lower case.
+pub mod header {
+    /// The correlation id: kept when present, minted when absent, the same on every attempt and on the response.
+    pub const REQUEST_ID: &str = "x-request-id";
+    /// Accepted as the source of the correlation id when `x-request-id` is absent.
+    pub const CORRELATION_ID: &str = "x-correlation-id";
+    /// Request: the number of this try, from 1.
+    pub const ATTEMPT: &str = "x-weir-attempt";
+    /// Request: milliseconds left of the call's deadline.
+    pub const DEADLINE_MS: &str = "x-weir-deadline-ms";
+    /// Request: `critical`, `normal` or `sheddable`.
+    pub const PRIORITY: &str = "x-weir-priority";
+    /// Response: why weir refused the call itself.
+    pub const SHED: &str = "x-weir-shed";
+    /// Response: `none`, `exhausted` or a number of milliseconds.
+    pub const RETRY: &str = "x-weir-retry";
+    /// Envoy's request deadline, read.
+    pub const ENVOY_EXPECTED_TIMEOUT_MS: &str = "x-envoy-expected-rq-timeout-ms";
+    /// Envoy's attempt count, read.
+    pub const ENVOY_ATTEMPT_COUNT: &str = "x-envoy-attempt-count";
+    /// gRPC: the call's timeout.
+    pub const GRPC_TIMEOUT: &str = "grpc-timeout";
+    /// gRPC: how long to wait before a retry; negative means no retry.
+    pub const GRPC_RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
+    /// gRPC: tries before this one.
+    pub const GRPC_PREVIOUS_RPC_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+    /// gRPC: the call's status, in trailers or in a trailers-only response.
+    pub const GRPC_STATUS: &str = "grpc-status";
+    /// gRPC: text beside the status, percent-encoded.
+    pub const GRPC_MESSAGE: &str = "grpc-message";
+    /// The application's own promise that repeating a request is safe.
+    pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+}

@@ -1,0 +1,1 @@
+//! weir's data plane: intercepts, correlates, holds back and retries a pod's outbound calls.

@@ -1,0 +1,2 @@
+//! `weir`: the sidecar's binary.
+fn main() {}
