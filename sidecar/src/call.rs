@@ -1,0 +1,1 @@
+//! One call's facts: route, correlation, trace context, deadline, priority.

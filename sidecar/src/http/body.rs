@@ -1,0 +1,166 @@
+//! A message body on its way through weir, whatever protocol it came by.
+//!
+//! Pulling a frame is what gives its sender room for the next one: nothing is read ahead, so a slow reader stops a
+//! fast writer, and memory stays flat.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::replay::Replay;
+
+/// A message body.
+#[derive(Debug)]
+pub enum Body {
+    /// No bytes, no trailers.
+    Empty,
+    /// Bytes of ours, yielded once.
+    Full(Option<Bytes>),
+    /// A body read by hyper from an HTTP/1 connection.
+    Http1(hyper::body::Incoming),
+    /// A body read from an HTTP/2 stream.
+    Http2(Http2Body),
+    /// A request body that can be sent more than once.
+    Replay(Replay),
+}
+
+impl Body {
+    /// A body of these bytes.
+    #[must_use]
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Full(Some(bytes))
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http1),
+            Self::Http2(body) => body.poll_frame(cx).map_err(BodyError::Http2),
+            Self::Replay(replay) => replay.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Replay(replay) => replay.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(
+                bytes
+                    .as_ref()
+                    .map_or(0, |b| u64::try_from(b.len()).unwrap_or(u64::MAX)),
+            ),
+            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+            Self::Replay(replay) => replay.size_hint(),
+        }
+    }
+}
+
+/// The receiving side of an HTTP/2 stream as a body.
+///
+/// A frame's flow-control credit is released when the *next* frame is asked for: by then the consumer has passed the
+/// bytes on.
+#[derive(Debug)]
+pub struct Http2Body {
+    stream: h2::RecvStream,
+    length: Option<u64>,
+    unreleased: usize,
+    data_done: bool,
+    done: bool,
+}
+
+impl Http2Body {
+    /// Wraps a stream; `length` is its content-length, where one was given.
+    #[must_use]
+    pub fn new(stream: h2::RecvStream, length: Option<u64>) -> Self {
+        Self {
+            stream,
+            length,
+            unreleased: 0,
+            data_done: false,
+            done: false,
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        if self.unreleased > 0 {
+            let _closed_streams_need_no_credit =
+                self.stream.flow_control().release_capacity(self.unreleased);
+            self.unreleased = 0;
+        }
+        if !self.data_done {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    self.unreleased = data.len();
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => {
+                    self.done = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => self.data_done = true,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx));
+        self.done = true;
+        match trailers {
+            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Ok(None) => Poll::Ready(None),
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done || self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The HTTP/1 connection failed, or its bytes were malformed.
+    #[error("HTTP/1: {0}")]
+    Http1(#[source] hyper::Error),
+    /// The HTTP/2 stream was reset, or its connection failed.
+    #[error("HTTP/2: {0}")]
+    Http2(#[source] h2::Error),
+    /// A newer attempt took the request body over.
+    #[error("a newer attempt took the request body over")]
+    Superseded,
+}

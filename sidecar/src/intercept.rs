@@ -1,0 +1,1 @@
+//! How connections reach us: redirect rules, the namespace of `weir run`, original destination, listeners, detection.

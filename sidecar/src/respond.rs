@@ -1,0 +1,1 @@
+//! Turns an error into the response that the application gets, well formed for HTTP and for gRPC.

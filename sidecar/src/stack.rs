@@ -1,0 +1,5 @@
+//! The tower layers that a call passes: record, retry, admit, attempt.
+
+pub mod response;
+
+pub use response::ResponseBody;

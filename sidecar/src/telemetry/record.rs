@@ -1,0 +1,231 @@
+//! What happened to one call, written down while it happened and read once at its end.
+//!
+//! Metrics, spans and decisions are all made from this record, so they cannot disagree.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use control_api::policy::Priority;
+
+use crate::error::Shed;
+
+/// A trace's id (W3C Trace Context §3.2.2.3): 16 bytes, not all zero.
+pub type TraceId = [u8; 16];
+/// A span's id (W3C Trace Context §3.2.2.4): 8 bytes, not all zero.
+pub type SpanId = [u8; 8];
+
+/// Whether a call's trace is sampled, and who decided it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sampling {
+    /// The caller's context says yes, or our ratio did.
+    Sampled,
+    /// The caller's context says no: nothing is exported.
+    CallerDeclined,
+    /// A root of ours that the ratio passed over: exported only if it ends badly.
+    PassedOver,
+}
+
+/// What an attempt came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// A response head with this status.
+    Response {
+        /// HTTP status.
+        status: u16,
+        /// gRPC status, where the head already carries one.
+        grpc_status: Option<u16>,
+    },
+    /// No response head: an [`UpstreamError::kind`](crate::error::UpstreamError::kind).
+    Failed(&'static str),
+    /// weir refused it before it was sent.
+    Shed(Shed),
+    /// The call was dropped by its caller while the attempt was under way.
+    Cancelled,
+}
+
+/// One try of a call.
+#[derive(Debug, Clone)]
+pub struct AttemptRecord {
+    /// The CLIENT span's id; what the upstream saw as its parent.
+    pub span_id: SpanId,
+    /// Since the call began: when the attempt asked for a permit.
+    pub asked: Duration,
+    /// Since the call began: when it was dispatched. None: it never got a permit.
+    pub dispatched: Option<Duration>,
+    /// Since the call began: response head, or failure.
+    pub ended: Duration,
+    /// Backoff that was waited before it asked.
+    pub backoff: Duration,
+    /// What it came to.
+    pub end: AttemptEnd,
+}
+
+/// How a call ended, from the application's view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A response of the destination that is not a server error.
+    Answered,
+    /// A response of the destination with a 5xx status or a gRPC status that says so.
+    Failed,
+    /// No response from the destination; weir answered with an error.
+    Unreachable,
+    /// weir refused the call.
+    Shed,
+    /// The deadline or the last attempt timeout passed.
+    TimedOut,
+    /// The application gave the call up.
+    Cancelled,
+}
+
+impl Outcome {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 6] = [
+        Self::Answered,
+        Self::Failed,
+        Self::Unreachable,
+        Self::Shed,
+        Self::TimedOut,
+        Self::Cancelled,
+    ];
+
+    /// The word in metrics, spans and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::Unreachable => "unreachable",
+            Self::Shed => "shed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The protocol that a call came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2, not gRPC.
+    Http2,
+    /// gRPC over HTTP/2.
+    Grpc,
+}
+
+impl Protocol {
+    /// The word in metrics, spans and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+/// A finished call.
+#[derive(Debug, Clone)]
+pub struct CallRecord {
+    /// Wall-clock time of its begin.
+    pub began: SystemTime,
+    /// From its begin to the end of its response body.
+    pub duration: Duration,
+    /// From its begin to its response head.
+    pub head_after: Duration,
+    /// The correlation id.
+    pub correlation_id: http::HeaderValue,
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// The INTERNAL span of the call.
+    pub span_id: SpanId,
+    /// The caller's span, where one was propagated.
+    pub parent_span_id: Option<SpanId>,
+    /// Whether spans are exported.
+    pub sampling: Sampling,
+    /// HTTP method.
+    pub method: http::Method,
+    /// Request target as received; only its path goes into spans.
+    pub uri: http::Uri,
+    /// Protocol on both sides.
+    pub protocol: Protocol,
+    /// The destination's name, `host:port`.
+    pub destination: Arc<str>,
+    /// The address that was dialled.
+    pub endpoint: SocketAddr,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The policy's revision.
+    pub revision: u64,
+    /// The call's priority.
+    pub priority: Priority,
+    /// HTTP status that the application saw.
+    pub status: u16,
+    /// gRPC status that the application saw, where there was one.
+    pub grpc_status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What went wrong, from a closed set; empty when nothing did.
+    pub error_kind: &'static str,
+    /// Its attempts, in order.
+    pub attempts: Vec<AttemptRecord>,
+    /// Decisions that changed its fate, in order.
+    pub decisions: Vec<Decision>,
+}
+
+/// A decision that changed a call's fate.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Since the call began.
+    pub at: Duration,
+    /// What was decided.
+    pub what: Verdict,
+    /// Why, from a closed set.
+    pub reason: &'static str,
+    /// The numbers it was decided by, `(name, value)`; the names carry the unit.
+    pub inputs: Vec<(&'static str, f64)>,
+}
+
+/// What weir decided about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Refused.
+    Shed,
+    /// Waited for a permit longer than the queue's target.
+    Queued,
+    /// Sent again.
+    Retried,
+    /// Not sent again although it failed.
+    RetryRefused,
+    /// Ended by its deadline or an attempt timeout.
+    TimedOut,
+    /// The endpoint was ejected by this call's failure.
+    Ejected,
+}
+
+impl Verdict {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 6] = [
+        Self::Shed,
+        Self::Queued,
+        Self::Retried,
+        Self::RetryRefused,
+        Self::TimedOut,
+        Self::Ejected,
+    ];
+
+    /// The word in spans, logs and the control API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shed => "shed",
+            Self::Queued => "queued",
+            Self::Retried => "retried",
+            Self::RetryRefused => "retry_refused",
+            Self::TimedOut => "timed_out",
+            Self::Ejected => "ejected",
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The protocols' server sides, and the forwarding of bytes that are not HTTP.
+
+pub mod http1;
+pub mod http2;
