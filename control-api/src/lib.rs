@@ -4,5 +4,6 @@
 //! type, the validation and the client without linking a proxy. Without features this crate is the model alone:
 //! no runtime, no IO.
 
+pub mod document;
 pub mod policy;
 pub mod well_known;

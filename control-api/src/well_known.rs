@@ -23,8 +23,8 @@ pub const STATE_DIR: &str = "/run/weir";
 
 /// Ports whose protocols never start with HTTP or TLS from the client; detection is skipped for them.
 ///
-/// SMTP, submission, DNS over TCP, MySQL, Galera, PostgreSQL, Redis, Kafka, Elasticsearch transport, memcached,
-/// MongoDB, NATS, AMQP, SQL Server.
+/// SMTP, submission, DNS over TCP, `MySQL`, Galera, `PostgreSQL`, Redis, Kafka, Elasticsearch transport, memcached,
+/// `MongoDB`, NATS, AMQP, SQL Server.
 pub const OPAQUE_PORTS: &[u16] = &[
     25, 53, 587, 1433, 3306, 4222, 4444, 5432, 5672, 6379, 9092, 9300, 11211, 27017,
 ];
