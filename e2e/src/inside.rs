@@ -1,0 +1,103 @@
+//! Sockets opened inside the network namespace of `weir run`, in the hands of the test.
+//!
+//! The other end is the `e2e-inside` binary, which is the command that `weir run` runs.
+
+use std::io::{self, BufRead, BufReader, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Mutex;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use crate::wait;
+
+/// The line to `e2e-inside`.
+#[derive(Debug)]
+pub struct Inside {
+    line: Mutex<UnixStream>,
+}
+
+impl Inside {
+    /// Waits for `e2e-inside` to connect.
+    pub fn accept(listener: &UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let stream = wait::until("e2e-inside to connect", wait::LONG, || {
+            listener.accept().ok().map(|(stream, _)| stream)
+        });
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(wait::LONG))?;
+        Ok(Self {
+            line: Mutex::new(stream),
+        })
+    }
+
+    /// Listens where `e2e-inside` will connect.
+    pub fn listen(path: &Path) -> io::Result<UnixListener> {
+        UnixListener::bind(path)
+    }
+
+    /// Connects to `addr` as the application would.
+    pub fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        let stream = TcpStream::from(self.socket(&format!("connect {addr}"))?);
+        stream.set_read_timeout(Some(wait::LONG))?;
+        stream.set_write_timeout(Some(wait::LONG))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Listens as the application would.
+    pub fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        Ok(TcpListener::from(self.socket(&format!("listen {addr}"))?))
+    }
+
+    /// Binds a UDP socket as the application would.
+    pub fn udp(&self, addr: SocketAddr) -> io::Result<UdpSocket> {
+        Ok(UdpSocket::from(self.socket(&format!("udp {addr}"))?))
+    }
+
+    /// Resolves `HOST:PORT` as the application would.
+    pub fn resolve(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        let line = self.line.lock().expect("no holder panics");
+        writeln!(&*line, "resolve {name}")?;
+        let mut text = String::new();
+        BufReader::new(&*line).read_line(&mut text)?;
+        let text = text.trim().trim_start_matches('-');
+        if text.starts_with("error") {
+            return Err(io::Error::other(text.to_owned()));
+        }
+        Ok(text
+            .split(' ')
+            .filter_map(|word| word.parse().ok())
+            .collect())
+    }
+
+    fn socket(&self, order: &str) -> io::Result<OwnedFd> {
+        let line = self.line.lock().expect("no holder panics");
+        writeln!(&*line, "{order}")?;
+        let mut byte = [0];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(
+            &*line,
+            &mut [IoSliceMut::new(&mut byte)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
+        if received.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut descriptors) = message
+                && let Some(descriptor) = descriptors.next()
+            {
+                return Ok(descriptor);
+            }
+        }
+        let mut text = String::new();
+        BufReader::new(&*line).read_line(&mut text)?;
+        Err(io::Error::other(format!("{order}: {}", text.trim())))
+    }
+}

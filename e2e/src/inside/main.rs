@@ -1,0 +1,73 @@
+//! Runs inside the network namespace of `weir run`, and hands sockets opened there to a test outside.
+//!
+//! So a test holds the application's end of an intercepted connection in its own hands: it can write half a request,
+//! read slowly, reset. Orders come as lines over the Unix socket named by the first argument; each is answered by one
+//! byte, `+` with a descriptor beside it, or `-` and a line of text.
+
+use std::io::{self, BufRead, BufReader, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+fn main() {
+    let path = std::env::args().nth(1).expect("usage: e2e-inside SOCKET");
+    let stream = UnixStream::connect(path).expect("the test listens");
+    let orders = BufReader::new(stream.try_clone().expect("a descriptor is left"));
+    for order in orders.lines().map_while(Result::ok) {
+        let answered = match obey(&order) {
+            Ok(Answer::Socket(socket)) => hand_over(&stream, &socket),
+            Ok(Answer::Text(text)) => writeln!(&stream, "-{text}"),
+            Err(error) => writeln!(&stream, "-error: {error}"),
+        };
+        if answered.is_err() {
+            return;
+        }
+    }
+}
+
+enum Answer {
+    Socket(socket2::Socket),
+    Text(String),
+}
+
+fn obey(order: &str) -> io::Result<Answer> {
+    let (verb, rest) = order.split_once(' ').unwrap_or((order, ""));
+    let addr = || rest.parse::<SocketAddr>().map_err(io::Error::other);
+    match verb {
+        "connect" => {
+            let stream = TcpStream::connect_timeout(&addr()?, Duration::from_secs(10))?;
+            Ok(Answer::Socket(stream.into()))
+        }
+        "listen" => Ok(Answer::Socket(TcpListener::bind(addr()?)?.into())),
+        "udp" => Ok(Answer::Socket(UdpSocket::bind(addr()?)?.into())),
+        "resolve" => {
+            let found: Vec<String> = rest
+                .to_socket_addrs()?
+                .map(|found| found.to_string())
+                .collect();
+            Ok(Answer::Text(found.join(" ")))
+        }
+        _ => Err(io::Error::other(format!("unknown order {order:?}"))),
+    }
+}
+
+fn hand_over(stream: &UnixStream, socket: &socket2::Socket) -> io::Result<()> {
+    let descriptors = [socket.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    assert!(
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)),
+        "the space is for one descriptor"
+    );
+    sendmsg(
+        stream,
+        &[IoSlice::new(b"+")],
+        &mut ancillary,
+        SendFlags::empty(),
+    )?;
+    Ok(())
+}

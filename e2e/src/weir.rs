@@ -1,0 +1,301 @@
+//! A running weir: `weir run` with its application in our hands, or `weir proxy`.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::http1::{self, Message};
+use crate::inside::Inside;
+use crate::process::Process;
+use crate::{binaries, wait};
+
+/// What a weir is started with.
+#[derive(Debug, Default)]
+pub struct Builder {
+    policy: Option<String>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    descriptors_max: Option<u32>,
+}
+
+impl Builder {
+    /// The policy file's text.
+    #[must_use]
+    pub fn policy(mut self, text: &str) -> Self {
+        self.policy = Some(text.to_owned());
+        self
+    }
+
+    /// An argument of `weir run`.
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// A variable of weir's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Most descriptors that weir may have open.
+    #[must_use]
+    pub fn descriptors_max(mut self, count: u32) -> Self {
+        self.descriptors_max = Some(count);
+        self
+    }
+
+    /// Starts `weir run` around `e2e-inside`, and waits until it is ready.
+    pub fn run(self) -> Weir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let line = folder.path().join("inside.sock");
+        let listener = Inside::listen(&line).expect("the folder is ours");
+        let mut weir = self.start(
+            folder,
+            |command, folder, admin| {
+                command.arg("run");
+                command
+                    .arg("--control-socket")
+                    .arg(folder.join("control.sock"));
+                command.args(["--admin", &admin.to_string()]);
+                if folder.join("policy.yaml").exists() {
+                    command.arg("--policy").arg(folder.join("policy.yaml"));
+                }
+            },
+            |command| {
+                command
+                    .arg("--")
+                    .arg(binaries::peer("e2e-inside"))
+                    .arg(&line);
+            },
+        );
+        weir.inside = Some(Inside::accept(&listener).expect("e2e-inside connects"));
+        weir.wait_ready();
+        weir
+    }
+
+    /// Starts `weir proxy` with its listeners on free loopback ports, and waits until it is ready.
+    pub fn proxy(self) -> Weir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let explicit = free_addr();
+        let outbound = free_addr();
+        let mut weir = self.start(
+            folder,
+            |command, folder, admin| {
+                command.arg("proxy");
+                command.env("WEIR_OUTBOUND_PORT", outbound.port().to_string());
+                command.env("WEIR_EXPLICIT_PROXY_PORT", explicit.port().to_string());
+                command.env("WEIR_ADMIN_ADDR", admin.to_string());
+                command.env("WEIR_CONTROL_SOCKET", folder.join("control.sock"));
+                command.env("WEIR_STATE_DIR", folder);
+                if folder.join("policy.yaml").exists() {
+                    command.env("WEIR_POLICY_FILE", folder.join("policy.yaml"));
+                }
+            },
+            |_| {},
+        );
+        weir.explicit = Some(explicit);
+        weir.outbound = Some(outbound);
+        weir.wait_ready();
+        weir
+    }
+
+    fn start(
+        self,
+        folder: tempfile::TempDir,
+        before: impl FnOnce(&mut Command, &Path, SocketAddr),
+        after: impl FnOnce(&mut Command),
+    ) -> Weir {
+        if let Some(policy) = &self.policy {
+            std::fs::write(folder.path().join("policy.yaml"), policy).expect("the folder is ours");
+        }
+        let admin = free_addr();
+        let mut command = match self.descriptors_max {
+            None => Command::new(binaries::weir()),
+            Some(count) => {
+                let mut limited = Command::new("prlimit");
+                limited
+                    .arg(format!("--nofile={count}"))
+                    .arg(binaries::weir());
+                limited
+            }
+        };
+        before(&mut command, folder.path(), admin);
+        command.args(&self.arguments);
+        after(&mut command);
+        command.envs(self.environment);
+        let process = Process::spawn("weir", &mut command);
+        Weir {
+            process,
+            admin,
+            folder,
+            inside: None,
+            explicit: None,
+            outbound: None,
+        }
+    }
+}
+
+/// A running weir. Dropping it kills it.
+#[derive(Debug)]
+pub struct Weir {
+    process: Process,
+    admin: SocketAddr,
+    inside: Option<Inside>,
+    explicit: Option<SocketAddr>,
+    outbound: Option<SocketAddr>,
+    folder: tempfile::TempDir,
+}
+
+impl Weir {
+    /// What it shall be started with.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// `weir run` with defaults.
+    pub fn run() -> Self {
+        Self::builder().run()
+    }
+
+    /// `weir run` with a policy.
+    pub fn run_with(policy: &str) -> Self {
+        Self::builder().policy(policy).run()
+    }
+
+    /// Opens an intercepted connection to `addr`.
+    pub fn connect(&self, addr: SocketAddr) -> TcpStream {
+        self.inside()
+            .connect(addr)
+            .unwrap_or_else(|error| panic!("connecting through weir: {error}"))
+    }
+
+    /// Opens an intercepted HTTP/1.1 connection to `addr`.
+    pub fn http(&self, addr: SocketAddr) -> http1::Connection {
+        http1::Connection::over(self.connect(addr))
+    }
+
+    /// The application's side.
+    pub fn inside(&self) -> &Inside {
+        self.inside.as_ref().expect("it was started by `run`")
+    }
+
+    /// The explicit proxy's address, of `weir proxy`.
+    pub fn explicit(&self) -> SocketAddr {
+        self.explicit.expect("it was started by `proxy`")
+    }
+
+    /// The redirect target's address, of `weir proxy`.
+    pub fn outbound(&self) -> SocketAddr {
+        self.outbound.expect("it was started by `proxy`")
+    }
+
+    /// The admin address.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Path of the control socket.
+    pub fn control(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
+    /// Path of the policy file.
+    pub fn policy_file(&self) -> PathBuf {
+        self.folder.path().join("policy.yaml")
+    }
+
+    /// Its folder, gone when it is dropped.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Process id of the serving side.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A control API call.
+    pub fn api(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Message {
+        http1::unix(&self.control(), method, target, headers, body)
+            .unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+    }
+
+    /// What the control API answers to a GET.
+    pub fn read(&self, target: &str) -> Value {
+        let answer = self.api("GET", target, &[], "");
+        assert_eq!(answer.status(), 200, "{target}: {}", answer.text());
+        answer.json()
+    }
+
+    /// Replaces the policy whatever its revision, and answers with the response.
+    pub fn put_policy(&self, document: &Value) -> Message {
+        let current = self.api("GET", "/v1/policy", &[], "");
+        let etag = current
+            .header("etag")
+            .expect("a policy has an ETag")
+            .to_owned();
+        let headers = [
+            ("if-match", etag.as_str()),
+            ("content-type", "application/json"),
+        ];
+        self.api("PUT", "/v1/policy", &headers, &document.to_string())
+    }
+
+    /// The metrics page.
+    pub fn metrics(&self) -> String {
+        http1::get(self.admin, "/metrics")
+            .expect("the admin port answers")
+            .text()
+    }
+
+    /// Sum of the samples of one metric whose labels hold all of `labels`, such as `reason="queue_full"`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        sum_of(&self.metrics(), name, labels)
+    }
+
+    fn wait_ready(&mut self) {
+        let admin = self.admin;
+        let end = tokio::time::Instant::now() + wait::LONG;
+        while !http1::get(admin, "/readyz").is_ok_and(|answer| answer.status() == 200) {
+            assert!(
+                self.process.is_running(),
+                "weir ended:\n{}",
+                self.process.output()
+            );
+            assert!(
+                tokio::time::Instant::now() < end,
+                "weir is not ready:\n{}",
+                self.process.output()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Sum of the samples of one metric, in Prometheus text, whose labels hold all of `labels`.
+pub fn sum_of(text: &str, name: &str, labels: &[&str]) -> f64 {
+    text.lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|rest| rest.starts_with('{') || rest.starts_with(' '))
+        .filter(|rest| labels.iter().all(|label| rest.contains(label)))
+        .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+/// A loopback address that was free a moment ago.
+pub fn free_addr() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("loopback is there")
+}
