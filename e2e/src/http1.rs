@@ -1,5 +1,6 @@
 //! A strict and blocking HTTP/1.1 client that sees bytes as they are: header case, order, framing, trailers.
 
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -279,10 +280,10 @@ pub fn unix(
     let mut request =
         format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
     for (name, value) in headers {
-        request += &format!("{name}: {value}\r\n");
+        write!(request, "{name}: {value}\r\n").expect("a string takes all");
     }
     if !body.is_empty() || method != "GET" {
-        request += &format!("content-length: {}\r\n", body.len());
+        write!(request, "content-length: {}\r\n", body.len()).expect("a string takes all");
     }
     Connection::open_unix(path)?.exchange(format!("{request}\r\n{body}"))
 }

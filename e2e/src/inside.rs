@@ -9,10 +9,22 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::wait;
+
+/// How a program ended.
+#[derive(Debug, Clone)]
+pub struct Executed {
+    /// Exit code; None after a signal.
+    pub code: Option<i64>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
 
 /// The line to `e2e-inside`.
 #[derive(Debug)]
@@ -72,6 +84,29 @@ impl Inside {
             .split(' ')
             .filter_map(|word| word.parse().ok())
             .collect())
+    }
+
+    /// Runs a program to its end as the application would, and answers with its exit code, standard output and standard
+    /// error. Other orders wait meanwhile.
+    pub fn exec(&self, words: &[&str]) -> Executed {
+        let line = self.line.lock().expect("no holder panics");
+        line.set_read_timeout(Some(Duration::from_mins(5)))
+            .expect("not zero");
+        writeln!(&*line, "exec {}", serde_json::json!(words)).expect("e2e-inside is there");
+        let mut text = String::new();
+        BufReader::new(&*line)
+            .read_line(&mut text)
+            .expect("e2e-inside answers");
+        line.set_read_timeout(Some(wait::LONG)).expect("not zero");
+        let text = text.trim().trim_start_matches('-');
+        let told: serde_json::Value = serde_json::from_str(text)
+            .unwrap_or_else(|_| panic!("running {words:?} inside: {text}"));
+        let string = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+        Executed {
+            code: told["code"].as_i64(),
+            stdout: string("stdout"),
+            stderr: string("stderr"),
+        }
     }
 
     fn socket(&self, order: &str) -> io::Result<OwnedFd> {

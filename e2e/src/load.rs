@@ -1,10 +1,11 @@
-//! Runs `e2e-load`, directly or inside `weir run`.
+//! Runs `e2e-load`, directly or as the application of `weir run`.
 
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::weir::Weir;
 use crate::{binaries, process};
 
 /// What the load generator measured.
@@ -17,6 +18,11 @@ impl Measured {
         self.0[name]
             .as_f64()
             .unwrap_or_else(|| panic!("no number {name} in {}", self.0))
+    }
+
+    /// A count of the result, such as `offered` or `answered`.
+    pub fn count(&self, name: &str) -> u64 {
+        self.0[name].as_u64().unwrap_or_else(|| panic!("no count {name} in {}", self.0))
     }
 
     /// Calls that ended in a certain way: a status, `timed-out`, `not-connected` or `broken`.
@@ -35,17 +41,8 @@ impl Measured {
 /// Makes load directly.
 pub fn direct(arguments: &[&str]) -> Measured {
     let mut command = Command::new(binaries::peer("e2e-load"));
-    measure(command.args(arguments))
-}
-
-/// Makes load inside a command, such as `weir run ... --`.
-pub fn within(mut outer: Command, arguments: &[&str]) -> Measured {
-    outer.arg(binaries::peer("e2e-load")).args(arguments);
-    measure(&mut outer)
-}
-
-fn measure(command: &mut Command) -> Measured {
-    let done = process::run(command, Duration::from_secs(180));
+    command.args(arguments);
+    let done = process::run(&mut command, Duration::from_mins(3));
     assert!(
         done.status.success(),
         "{command:?}: {}\n{}{}",
@@ -53,8 +50,27 @@ fn measure(command: &mut Command) -> Measured {
         done.stdout,
         done.stderr
     );
-    let line = done.stdout.lines().rfind(|line| line.starts_with('{'));
-    let line =
-        line.unwrap_or_else(|| panic!("no result of {command:?}:\n{}{}", done.stdout, done.stderr));
+    parse(&done.stdout)
+}
+
+/// Makes load as the application of a running `weir run`.
+pub fn inside(weir: &Weir, arguments: &[&str]) -> Measured {
+    let program = binaries::peer("e2e-load");
+    let mut words = vec![program.to_str().expect("paths here are text")];
+    words.extend_from_slice(arguments);
+    let done = weir.inside().exec(&words);
+    assert_eq!(
+        done.code,
+        Some(0),
+        "{words:?}: {}{}",
+        done.stdout,
+        done.stderr
+    );
+    parse(&done.stdout)
+}
+
+fn parse(stdout: &str) -> Measured {
+    let line = stdout.lines().rfind(|line| line.starts_with('{'));
+    let line = line.unwrap_or_else(|| panic!("no result of e2e-load:\n{stdout}"));
     Measured(serde_json::from_str(line).expect("e2e-load prints JSON"))
 }

@@ -38,7 +38,7 @@ impl Builder {
 
     /// A variable of weir's environment.
     #[must_use]
-    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+    pub fn env(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
         self
     }

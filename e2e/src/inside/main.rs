@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -51,8 +52,27 @@ fn obey(order: &str) -> io::Result<Answer> {
                 .collect();
             Ok(Answer::Text(found.join(" ")))
         }
+        "exec" => execute(rest),
         _ => Err(io::Error::other(format!("unknown order {order:?}"))),
     }
+}
+
+/// Runs a program to its end, given as a JSON list.
+fn execute(words: &str) -> io::Result<Answer> {
+    let words: Vec<String> = serde_json::from_str(words)?;
+    let (program, arguments) = words
+        .split_first()
+        .ok_or_else(|| io::Error::other("no program"))?;
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
+    let told = serde_json::json!({
+        "code": output.status.code(),
+        "stdout": String::from_utf8_lossy(&output.stdout),
+        "stderr": String::from_utf8_lossy(&output.stderr),
+    });
+    Ok(Answer::Text(told.to_string()))
 }
 
 fn hand_over(stream: &UnixStream, socket: &socket2::Socket) -> io::Result<()> {

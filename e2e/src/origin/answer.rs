@@ -51,7 +51,7 @@ pub(crate) async fn answer(
         origin.ledger.failed();
         return fail(origin);
     }
-    Answer::Reply(succeed(head, body, trailers).await)
+    Answer::Reply(Box::new(succeed(head, body, trailers).await))
 }
 
 async fn work(origin: &Origin) {
@@ -106,7 +106,7 @@ fn fail(origin: &Origin) -> Answer {
             HeaderValue::try_from(value.trim()).expect("--fail-header has a value"),
         );
     }
-    Answer::Reply(reply)
+    Answer::Reply(Box::new(reply))
 }
 
 async fn succeed(head: &http::request::Parts, body: Bytes, trailers: Option<HeaderMap>) -> Reply {

@@ -44,7 +44,7 @@ async fn respond(
     let collected = body.collect().await.map_err(std::io::Error::other)?;
     let trailers = collected.trailers().cloned();
     match answer(&origin, &head, collected.to_bytes(), trailers).await {
-        Answer::Reply(reply) => Ok(response(reply)),
+        Answer::Reply(reply) => Ok(response(*reply)),
         Answer::Reset | Answer::Refused => Err(std::io::Error::other("broken on purpose")),
         Answer::Hang => match std::future::pending::<Infallible>().await {},
     }

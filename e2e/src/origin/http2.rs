@@ -57,7 +57,7 @@ async fn handle(
         }
     };
     match answered {
-        Answer::Reply(reply) => send(&mut respond, reply).await,
+        Answer::Reply(reply) => send(&mut respond, *reply).await,
         Answer::Reset => {
             respond.send_reset(Reason::INTERNAL_ERROR);
             Ok(())

@@ -14,7 +14,7 @@ const FRAME_BYTES: u64 = 16 * 1024;
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// A response.
-    Reply(Reply),
+    Reply(Box<Reply>),
     /// The connection or stream is broken instead.
     Reset,
     /// The stream is refused.

@@ -108,7 +108,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     tokio::spawn(http_side::serve(http, Arc::clone(&collector)));
     if knobs.mood == Mood::Garbage {
-        return Ok(http_side::garble(grpc).await);
+        http_side::garble(grpc).await;
+        return Ok(());
     }
     tonic::transport::Server::builder()
         .add_service(TraceServiceServer::new(Grpc(collector)))
