@@ -1,6 +1,13 @@
 //! Opens a TCP connection to an upstream, with the socket options that every leg has.
 
+use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use crate::error::UpstreamError;
 
 /// What connections to upstreams are made with.
 #[derive(Debug, Clone)]
@@ -23,5 +30,112 @@ impl Default for Settings {
             idle_max: 256,
             header_bytes_max: 64 * 1024,
         }
+    }
+}
+
+/// A new connection to `addr`, with [`socket_options`] set.
+///
+/// # Errors
+/// [`UpstreamError::Connect`] or [`UpstreamError::ConnectTimeout`]; nothing was sent in either case.
+pub async fn connect(addr: SocketAddr, settings: &Settings) -> Result<TcpStream, UpstreamError> {
+    let after = settings.connect_timeout;
+    let stream = match tokio::time::timeout(after, TcpStream::connect(addr)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(source)) => return Err(UpstreamError::Connect { addr, source }),
+        Err(_elapsed) => return Err(UpstreamError::ConnectTimeout { addr, after }),
+    };
+    refuse_self_connect(&stream)
+        .and_then(|()| socket_options(&stream))
+        .map_err(|source| UpstreamError::Connect { addr, source })?;
+    Ok(stream)
+}
+
+/// Sets what every TCP connection of weir has, on both legs: no delay, keepalive, and a bound on unacknowledged bytes.
+///
+/// # Errors
+/// When the socket refuses an option, which a connected TCP socket on Linux does not.
+pub fn socket_options(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_RETRIES),
+    )?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Dialling a local port that nobody listens on can meet the dialling socket itself (RFC 9293 §3.5, simultaneous open),
+/// which would then be fed its own requests.
+fn refuse_self_connect(stream: &TcpStream) -> io::Result<()> {
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(())
+}
+
+/// Silence after which the peer is asked whether it is still there. Below the 350 s after which common cloud NATs
+/// forget a connection, and seldom enough to cost nothing.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Unanswered questions after which the connection is dead.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// Longest time for which sent bytes may stay unacknowledged (RFC 5482): the system's own limit is over 15 minutes,
+/// for which every call to a vanished host would hang.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_has_the_options_of_every_leg() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = connect(listener.local_addr().unwrap(), &Settings::default())
+            .await
+            .unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_names_the_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = listener.local_addr().unwrap();
+        drop(listener);
+        let error = connect(closed, &Settings::default()).await.unwrap_err();
+        assert!(matches!(&error, UpstreamError::Connect { addr, .. } if *addr == closed));
+    }
+
+    #[tokio::test]
+    async fn a_silent_handshake_ends_at_its_timeout() {
+        // A listener whose backlog is full drops further SYNs.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(0).unwrap();
+        let addr = socket.local_addr().unwrap().as_socket().unwrap();
+        let settings = Settings {
+            connect_timeout: Duration::from_millis(50),
+            ..Settings::default()
+        };
+        let mut held = Vec::new();
+        let error = loop {
+            match connect(addr, &settings).await {
+                Ok(stream) => held.push(stream),
+                Err(error) => break error,
+            }
+            assert!(held.len() < 16, "the backlog never filled");
+        };
+        assert!(matches!(error, UpstreamError::ConnectTimeout { .. }));
     }
 }
