@@ -6,4 +6,9 @@
 
 pub mod document;
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod store;
+pub mod view;
 pub mod well_known;

@@ -9,8 +9,8 @@ use super::leaf::{body_bytes_max, bounds, length, methods, or_auto, or_none, por
 use super::quantity::Length;
 use super::reader::{Fields, Node, within};
 use super::settings::{
-    Admission, Backoff, Breaker, Budget, CONDITIONS, Ejection, NO_CONDITIONS, OrAuto, OrNone,
-    Queue, Retry, Settings,
+    Admission, Backoff, Breaker, Budget, CONDITIONS, Ejection, NO_CONDITIONS, Queue, Retry,
+    Settings,
 };
 use super::{Document, VERSION, check, route};
 use crate::policy::{AttemptTimeout, Conditions, Methods, Mode, Priority};

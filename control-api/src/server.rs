@@ -1,0 +1,5 @@
+//! Serves the control API.
+
+mod introspect;
+
+pub use introspect::{Introspect, UnknownLogLevel};
