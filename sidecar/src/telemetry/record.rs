@@ -44,6 +44,21 @@ pub enum AttemptEnd {
     Cancelled,
 }
 
+impl AttemptEnd {
+    /// Whether the destination answered that it failed: a 5xx status, or a gRPC status that is the server's fault
+    /// (2, 4, 12, 13, 14 or 15, as in OpenTelemetry's gRPC conventions).
+    #[must_use]
+    pub fn is_server_error(&self) -> bool {
+        match self {
+            Self::Response {
+                status,
+                grpc_status,
+            } => *status >= 500 || matches!(grpc_status, Some(2 | 4 | 12..=15)),
+            Self::Failed(_) | Self::Shed(_) | Self::Cancelled => false,
+        }
+    }
+}
+
 /// One try of a call.
 #[derive(Debug, Clone)]
 pub struct AttemptRecord {
@@ -123,6 +138,35 @@ impl Protocol {
             Self::Http2 => "http2",
             Self::Grpc => "grpc",
         }
+    }
+}
+
+/// What is known of every finished call without building its [`CallRecord`]: all that metrics need.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended<'a> {
+    /// Protocol on both sides.
+    pub protocol: Protocol,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// From its begin to the end of its response body.
+    pub duration: Duration,
+    /// Whether spans are exported.
+    pub sampling: Sampling,
+    /// Its attempts, in order.
+    pub attempts: &'a [AttemptRecord],
+    /// Decisions that changed its fate, in order.
+    pub decisions: &'a [Decision],
+}
+
+impl Ended<'_> {
+    /// Whether it ended badly or needed help: what a trace is wanted for although the ratio passed it over.
+    #[must_use]
+    pub fn is_notable(&self) -> bool {
+        let badly = match self.outcome {
+            Outcome::Failed | Outcome::Unreachable | Outcome::Shed | Outcome::TimedOut => true,
+            Outcome::Answered | Outcome::Cancelled => false,
+        };
+        badly || self.attempts.len() > 1
     }
 }
 
@@ -226,6 +270,21 @@ impl Verdict {
             Self::RetryRefused => "retry_refused",
             Self::TimedOut => "timed_out",
             Self::Ejected => "ejected",
+        }
+    }
+}
+
+impl CallRecord {
+    /// What of it is known without it.
+    #[must_use]
+    pub fn ended(&self) -> Ended<'_> {
+        Ended {
+            protocol: self.protocol,
+            outcome: self.outcome,
+            duration: self.duration,
+            sampling: self.sampling,
+            attempts: &self.attempts,
+            decisions: &self.decisions,
         }
     }
 }

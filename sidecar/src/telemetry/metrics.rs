@@ -1,0 +1,197 @@
+//! Counts what happens: cheap enough to be asked on every call.
+//!
+//! The data plane holds [`DestinationMetrics`], [`ConnectionGuard`] and [`WorkerMetrics`] handles that it looked up once;
+//! what they do is relaxed additions. Names, helps and labels stand in [`declared`]; [`exposition`] writes the page.
+
+pub mod connections;
+pub mod declared;
+pub mod destinations;
+pub mod exposition;
+pub mod labels;
+pub mod numbers;
+pub mod process;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use connections::ConnectionGuard;
+pub use destinations::DestinationMetrics;
+pub use labels::{
+    AcceptPause, Closed, Detection, Direction, Malformed, PolicyUpdate, Side, SpanDrop, Speaks,
+};
+
+use connections::{ByteCounts, ConnectionCounts};
+use destinations::{DecisionCounts, Destinations};
+use numbers::{Counters, Histogram, LATENESS_BUCKETS};
+
+/// Everything that is counted, but for the state that [`Facts`](super::facts::Facts) answers for.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    destinations: Destinations,
+    decisions: DecisionCounts,
+    active: ConnectionCounts,
+    ended: ConnectionCounts,
+    bytes: ByteCounts,
+    detections: Counters<Detection, 8>,
+    malformed: [Counters<Malformed, 11>; 2],
+    header_limit: Counters<Side, 2>,
+    accept_pauses: Counters<AcceptPause, 4>,
+    workers: Mutex<Vec<Arc<WorkerMetrics>>>,
+    policy_updates: Counters<PolicyUpdate, 3>,
+    spans_exported: AtomicU64,
+    spans_dropped: Counters<SpanDrop, 3>,
+    log_suppressed: AtomicU64,
+}
+
+impl Metrics {
+    /// The counts of a destination. Takes a lock: look it up once and keep it.
+    #[must_use]
+    pub fn destination(&self, name: &str) -> Arc<DestinationMetrics> {
+        self.destinations.get(name, Instant::now())
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    #[must_use]
+    pub fn connection(self: &Arc<Self>, side: Side, speaks: Speaks) -> ConnectionGuard {
+        ConnectionGuard::new(self.clone(), side, speaks)
+    }
+
+    /// The counts of a worker's event loop. Look them up once.
+    ///
+    /// Workers beyond the 64th share the last one's.
+    #[must_use]
+    pub fn worker(&self, number: usize) -> Arc<WorkerMetrics> {
+        let number = number.min(WORKERS_MAX - 1);
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        while workers.len() <= number {
+            let name = workers.len().to_string();
+            workers.push(Arc::new(WorkerMetrics::new(name)));
+        }
+        workers.get(number).cloned().unwrap_or_default()
+    }
+
+    /// Detection ended like this.
+    pub fn detected(&self, detection: Detection) {
+        self.detections.add_one(detection);
+    }
+
+    /// Bytes on this side were not what they claimed to be.
+    pub fn malformed(&self, side: Side, kind: Malformed) {
+        let [downstream, upstream] = &self.malformed;
+        match side {
+            Side::Downstream => downstream.add_one(kind),
+            Side::Upstream => upstream.add_one(kind),
+        }
+    }
+
+    /// A message on this side was refused for the size of its headers.
+    pub fn header_limit_refused(&self, side: Side) {
+        self.header_limit.add_one(side);
+    }
+
+    /// A listener paused.
+    pub fn accept_paused(&self, reason: AcceptPause) {
+        self.accept_pauses.add_one(reason);
+    }
+
+    /// A policy was offered.
+    pub fn policy_updated(&self, update: PolicyUpdate) {
+        self.policy_updates.add_one(update);
+    }
+
+    pub(in crate::telemetry) fn decided(&self, decisions: &[super::record::Decision]) {
+        self.decisions.count(decisions);
+    }
+
+    pub(in crate::telemetry) fn spans_exported(&self, spans: u64) {
+        self.spans_exported.fetch_add(spans, Relaxed);
+    }
+
+    pub(in crate::telemetry) fn spans_dropped(&self, reason: SpanDrop, spans: u64) {
+        self.spans_dropped.add(reason, spans);
+    }
+
+    pub(in crate::telemetry) fn log_suppressed(&self) {
+        self.log_suppressed.fetch_add(1, Relaxed);
+    }
+
+    /// Spans that did not reach the collector, by reason.
+    #[must_use]
+    pub fn spans_dropped_for(&self, reason: SpanDrop) -> u64 {
+        self.spans_dropped.get(reason)
+    }
+
+    /// Spans that the collector took.
+    #[must_use]
+    pub fn spans_exported_total(&self) -> u64 {
+        self.spans_exported.load(Relaxed)
+    }
+
+    /// Every worker that was looked up.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Arc<WorkerMetrics>> {
+        self.workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Most workers that are told apart.
+const WORKERS_MAX: usize = 64;
+
+/// How one worker's event loop does.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    name: String,
+    lateness: Histogram<10>,
+    busy_nanos: AtomicU64,
+}
+
+impl Default for WorkerMetrics {
+    fn default() -> Self {
+        Self::new("0".to_owned())
+    }
+}
+
+impl WorkerMetrics {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            lateness: Histogram::new(&LATENESS_BUCKETS),
+            busy_nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// A timer fired this much later than asked.
+    pub fn late_by(&self, lateness: Duration) {
+        self.lateness.observe(lateness);
+    }
+
+    /// The event loop has been busy for this long since it started.
+    pub fn set_busy(&self, busy: Duration) {
+        let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
+        self.busy_nanos.store(nanos, Relaxed);
+    }
+
+    /// How long it has been busy since it started.
+    #[must_use]
+    pub fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy_nanos.load(Relaxed))
+    }
+
+    /// The distribution of its lateness.
+    #[must_use]
+    pub fn lateness(&self) -> numbers::Distribution {
+        self.lateness.read()
+    }
+
+    /// Its number, as scraped.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
