@@ -3,4 +3,8 @@
 pub mod authority;
 pub mod body;
 pub mod hop_by_hop;
+mod http2_body;
+pub mod http2_pump;
+pub mod interim;
+pub mod loan;
 pub mod replay;

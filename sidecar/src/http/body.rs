@@ -4,11 +4,12 @@
 //! fast writer, and memory stays flat.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+pub use super::http2_body::Http2Body;
 use super::replay::Replay;
 
 /// A message body.
@@ -78,76 +79,6 @@ impl http_body::Body for Body {
             Self::Http2(body) => body.size_hint(),
             Self::Replay(replay) => replay.size_hint(),
         }
-    }
-}
-
-/// The receiving side of an HTTP/2 stream as a body.
-///
-/// A frame's flow-control credit is released when the *next* frame is asked for: by then the consumer has passed the
-/// bytes on.
-#[derive(Debug)]
-pub struct Http2Body {
-    stream: h2::RecvStream,
-    length: Option<u64>,
-    unreleased: usize,
-    data_done: bool,
-    done: bool,
-}
-
-impl Http2Body {
-    /// Wraps a stream; `length` is its content-length, where one was given.
-    #[must_use]
-    pub fn new(stream: h2::RecvStream, length: Option<u64>) -> Self {
-        Self {
-            stream,
-            length,
-            unreleased: 0,
-            data_done: false,
-            done: false,
-        }
-    }
-
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if self.done {
-            return Poll::Ready(None);
-        }
-        if self.unreleased > 0 {
-            let _closed_streams_need_no_credit =
-                self.stream.flow_control().release_capacity(self.unreleased);
-            self.unreleased = 0;
-        }
-        if !self.data_done {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    self.unreleased = data.len();
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-                Some(Err(error)) => {
-                    self.done = true;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                None => self.data_done = true,
-            }
-        }
-        let trailers = ready!(self.stream.poll_trailers(cx));
-        self.done = true;
-        match trailers {
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-            Ok(None) => Poll::Ready(None),
-            Err(error) => Poll::Ready(Some(Err(error))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.done || self.stream.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.length
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
