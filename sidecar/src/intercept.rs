@@ -1,10 +1,11 @@
 //! How connections reach us: redirect rules, the namespace of `weir run`, original destination, listeners, detection.
 
 pub mod cidr;
-//pub mod dns;
-//pub mod handover;
-//pub mod namespace;
+pub mod dns;
+pub mod handover;
+pub mod inside;
+pub mod namespace;
 pub mod original_dst;
-//pub mod publish;
+pub mod publish;
 pub mod redirect;
 pub mod rules;

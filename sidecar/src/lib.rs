@@ -29,3 +29,7 @@ pub mod drain;
 pub mod proxy;
 
 pub mod wire;
+
+pub mod run;
+
+pub mod redirect;

@@ -19,6 +19,19 @@ pub struct PortRange {
     last: u16,
 }
 
+/// A list with commas between its entries; empty entries count for nothing, so an empty setting is an empty list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T: FromStr> FromStr for List<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let entries = text.split(',').filter(|entry| !entry.trim().is_empty());
+        entries.map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// A text that is no block of addresses, or no run of ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseRangeError {
@@ -194,6 +207,14 @@ mod tests {
         for bad in ["", "0", "65536", "91-90", "1-2-3", "-"] {
             assert!(bad.parse::<PortRange>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_list_may_be_empty_and_has_no_bad_entry() {
+        assert_eq!(" ".parse(), Ok(List::<Cidr>(Vec::new())));
+        let list: List<PortRange> = "1, 2-3,".parse().unwrap();
+        assert_eq!(list.0.len(), 2);
+        assert!("1,x".parse::<List<PortRange>>().is_err());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Everything goes over netlink: no `nft` or `iptables` binary, and no capability but `CAP_NET_ADMIN`.
 
+use std::fmt;
+
 use nlink::netlink::nftables::Family;
 use nlink::{Connection, Nftables};
 
@@ -45,10 +47,23 @@ impl From<nlink::Error> for RedirectError {
 ///
 /// # Errors
 /// [`RedirectError`]; the rules are then what they were before.
-pub async fn install(rules: &Ruleset) -> Result<(), RedirectError> {
+pub async fn install(rules: &Ruleset) -> Result<Installed, RedirectError> {
     let connection = Connection::<Nftables>::new()?;
     let transaction = rules.replace(connection.transaction())?;
-    Ok(transaction.commit(&connection).await?)
+    transaction.commit(&connection).await?;
+    Ok(Installed(connection))
+}
+
+/// The channel by which rules were installed. The rules stay when it is dropped.
+///
+/// The kernel closes it only once it has tidied up after the transaction, which takes about 10 ms. Whoever is in a
+/// hurry keeps it for a while.
+pub struct Installed(#[allow(dead_code, reason = "kept for its drop")] Connection<Nftables>);
+
+impl fmt::Debug for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Installed")
+    }
 }
 
 /// Removes our table; tells whether there was one.

@@ -66,7 +66,7 @@ fn a_pod_skips_what_it_is_told_to_with_overlaps_merged() {
 
 #[test]
 fn a_namespace_redirects_loopback_too_and_refuses_other_datagrams() {
-    expect![[r#"
+    expect![[r"
         table inet weir {
           chain output {
             type nat hook output priority -100; policy accept;
@@ -82,7 +82,7 @@ fn a_namespace_redirects_loopback_too_and_refuses_other_datagrams() {
             ct direction reply return
             counter reject
           }
-        }"#]]
+        }"]]
     .assert_eq(&Ruleset::namespace(19401).to_string());
 }
 
