@@ -35,7 +35,7 @@ pub struct Metrics {
     active: ConnectionCounts,
     ended: ConnectionCounts,
     bytes: ByteCounts,
-    detections: Counters<Detection, 8>,
+    detections: Counters<Detection, 10>,
     malformed: [Counters<Malformed, 11>; 2],
     header_limit: Counters<Side, 2>,
     accept_pauses: Counters<AcceptPause, 4>,

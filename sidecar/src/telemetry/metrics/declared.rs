@@ -264,7 +264,7 @@ pub const DETECTIONS: Declaration = Declaration {
 /// Detection that found nothing in time.
 pub const DETECT_TIMEOUTS: Declaration = Declaration {
     name: "weir_detect_timeouts_total",
-    help: "Connections on which nobody spoke before the detection timeout",
+    help: "Connections on which the application said too little to tell a protocol before the detection timeout",
     kind: MetricType::Counter,
     unit: None,
     labels: &[],

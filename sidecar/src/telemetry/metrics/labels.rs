@@ -207,10 +207,14 @@ pub enum Detection {
     ServerFirst,
     /// The port or the destination is known to be opaque; nothing was looked at.
     Skipped,
-    /// Nobody said anything in time.
+    /// The application said too little for too long.
     TimedOut,
     /// The connection ended before anything could be told.
     Closed,
+    /// The server could not be reached, and the application said nothing.
+    Unreachable,
+    /// The connection has no destination that weir may dial.
+    Refused,
 }
 
 impl Closed for Detection {
@@ -223,6 +227,8 @@ impl Closed for Detection {
         Self::Skipped,
         Self::TimedOut,
         Self::Closed,
+        Self::Unreachable,
+        Self::Refused,
     ];
     fn word(self) -> &'static str {
         match self {
@@ -234,6 +240,8 @@ impl Closed for Detection {
             Self::Skipped => "skipped",
             Self::TimedOut => "timed_out",
             Self::Closed => "closed",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
         }
     }
 }
