@@ -1,10 +1,12 @@
 //! How connections reach us: redirect rules, the namespace of `weir run`, original destination, listeners, detection.
 
 pub mod cidr;
+pub mod connections;
 pub mod detect;
 pub mod dns;
 pub mod handover;
 pub mod inside;
+pub mod listener;
 pub mod namespace;
 pub mod original_dst;
 pub mod publish;

@@ -30,6 +30,8 @@ pub mod proxy;
 
 pub mod wire;
 
+pub mod connection;
+
 pub mod run;
 
 pub mod redirect;

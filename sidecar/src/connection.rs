@@ -1,0 +1,204 @@
+//! The straight line that every intercepted connection takes: where to, what is it, serve it.
+//!
+//! HTTP goes on to [`wire::http1`](crate::wire::http1) and [`wire::http2`](crate::wire::http2), which decode calls for
+//! the [`Proxy`]; everything else is forwarded by [`wire::opaque`](crate::wire::opaque).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use control_api::store::Store;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::drain::Draining;
+use crate::error::UpstreamError;
+use crate::intercept::connections::{Connections, Guard};
+use crate::intercept::detect::prefixed::Prefixed;
+use crate::intercept::detect::race::{Detected, Http, Opaque, Patience, Sign, race};
+use crate::intercept::detect::remembered::{Habit, Remembered};
+use crate::intercept::original_dst;
+use crate::proxy::{Arrival, Proxy};
+use crate::telemetry::metrics::{Detection, Side, Speaks};
+use crate::upstream::connect::{self, connect};
+use crate::wire::opaque::{Legs, Meter, reset};
+use crate::wire::{http1, http2};
+
+/// What a worker serves its connections with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Inlet {
+    /// Answers the calls.
+    pub proxy: Proxy,
+    /// How upstream connections are opened for what is not HTTP.
+    pub connect: connect::Settings,
+    /// How long detection waits.
+    pub patience: Patience,
+    /// Tells connections to finish.
+    pub draining: Draining,
+    /// Which ports are not looked into.
+    pub policies: Arc<Store>,
+    /// What is known of destinations' earlier connections. One for the process.
+    pub remembered: Arc<Remembered>,
+    /// The application's open connections. One for the process.
+    pub connections: Arc<Connections>,
+}
+
+/// Serves a connection that the redirect rules sent to us, until it ends.
+pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet) {
+    if let Err(error) = connect::socket_options(&socket) {
+        // The connection is gone already, and says so when it is read.
+        tracing::debug!(%peer, %error, "setting socket options");
+    }
+    match original_dst::of(&socket) {
+        Ok(original_destination) => {
+            let arrival = Arrival {
+                original_destination,
+                peer,
+            };
+            let downstream = Prefixed::new(Bytes::new(), socket);
+            serve_to(downstream, arrival, None, inlet).await;
+        }
+        Err(error) => {
+            inlet.connections.metrics().detected(Detection::Refused);
+            tracing::warn!(%peer, %error, "connection refused");
+            reset(socket);
+        }
+    }
+}
+
+/// Serves a connection whose destination is known, until it ends. `name` is what the application called it.
+pub async fn serve_to(
+    downstream: Prefixed,
+    arrival: Arrival,
+    name: Option<Box<str>>,
+    inlet: Inlet,
+) {
+    let destination = arrival.original_destination;
+    let mut listed = inlet.connections.add(arrival.peer, destination);
+    if let Some(name) = name {
+        listed.connection().set_name(name);
+    }
+    let Inlet {
+        proxy, draining, ..
+    } = inlet.clone();
+    match inlet.detect(downstream, destination).await {
+        Detected::Http1(Http { downstream, spare }) => {
+            drop(spare);
+            listed.set(Speaks::Http1);
+            // Boxed: most of a task's size would be unused by all connections that are not HTTP.
+            Box::pin(http1::serve(downstream, arrival, proxy, draining)).await;
+        }
+        Detected::Http2(Http { downstream, spare }) => {
+            drop(spare);
+            listed.set(Speaks::Http2);
+            Box::pin(http2::serve(downstream, arrival, proxy, draining)).await;
+        }
+        Detected::Opaque(opaque) => forward(opaque, listed).await,
+        Detected::Gone(error) => tracing::debug!(%error, "the application reset its connection"),
+    }
+}
+
+impl Inlet {
+    async fn detect(
+        &self,
+        downstream: Prefixed,
+        destination: SocketAddr,
+    ) -> Detected<UpstreamError> {
+        let connect = connect(destination, &self.connect);
+        if self.is_opaque_port(destination.port()) {
+            self.detected(Detection::Skipped);
+            let (first_bytes, downstream) = downstream.into_parts();
+            return Detected::Opaque(Opaque {
+                upstream: connect.await,
+                downstream,
+                first_bytes,
+                sign: Sign::Unknown,
+            });
+        }
+        let habit = self.remembered.habit(destination, Instant::now());
+        let detected = race(downstream, habit, self.patience, connect).await;
+        self.detected(outcome(&detected));
+        self.learn(destination, habit, &detected);
+        detected
+    }
+
+    fn detected(&self, detection: Detection) {
+        self.connections.metrics().detected(detection);
+    }
+
+    fn is_opaque_port(&self, port: u16) -> bool {
+        self.policies.current().policy.is_opaque_port(port)
+    }
+
+    fn learn<E>(&self, destination: SocketAddr, known: Option<Habit>, detected: &Detected<E>) {
+        let shown = match detected {
+            Detected::Http1(_) | Detected::Http2(_) => None,
+            Detected::Opaque(opaque) => match opaque.sign {
+                Sign::ServerFirst | Sign::Unreachable => Some(Habit::ServerFirst),
+                Sign::TimedOut => Some(Habit::Ambiguous),
+                Sign::Tls(_) | Sign::Unknown => None,
+                Sign::ServerClosed | Sign::ApplicationClosed => known,
+            },
+            Detected::Gone(_) => known,
+        };
+        match shown {
+            Some(habit) => self.remembered.note(destination, habit, Instant::now()),
+            None if known.is_some() => self.remembered.forget(destination),
+            None => {}
+        }
+    }
+}
+
+/// What is counted of a detection.
+fn outcome<E>(detected: &Detected<E>) -> Detection {
+    match detected {
+        Detected::Http1(_) => Detection::Http1,
+        Detected::Http2(_) => Detection::Http2,
+        Detected::Gone(_) => Detection::Closed,
+        Detected::Opaque(opaque) => match opaque.sign {
+            Sign::Tls(_) => Detection::Tls,
+            Sign::Unknown => Detection::Opaque,
+            Sign::ServerFirst => Detection::ServerFirst,
+            Sign::ServerClosed | Sign::ApplicationClosed => Detection::Closed,
+            Sign::TimedOut => Detection::TimedOut,
+            Sign::Unreachable => Detection::Unreachable,
+        },
+    }
+}
+
+/// Forwards what is not HTTP. A server that cannot be reached looks to the application like one that reset.
+async fn forward(opaque: Opaque<UpstreamError>, mut listed: Guard) {
+    let speaks = match opaque.sign {
+        Sign::Tls(_) => Speaks::Tls,
+        Sign::Unknown
+        | Sign::ServerFirst
+        | Sign::ServerClosed
+        | Sign::ApplicationClosed
+        | Sign::TimedOut
+        | Sign::Unreachable => Speaks::Opaque,
+    };
+    listed.set(speaks);
+    if let Sign::Tls(Some(name)) = opaque.sign {
+        listed.connection().set_name(name);
+    }
+    match opaque.upstream {
+        Ok(upstream) => {
+            let metrics = listed.metrics();
+            let meter = Meter {
+                downstream: &listed,
+                upstream: &metrics.connection(Side::Upstream, speaks),
+            };
+            let end = Legs::new(opaque.downstream, upstream)
+                .forward(opaque.first_bytes, meter)
+                .await;
+            tracing::trace!(?end, "a forwarded connection ended");
+        }
+        Err(error) => {
+            tracing::debug!(%error, "resetting the application's connection");
+            reset(opaque.downstream);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

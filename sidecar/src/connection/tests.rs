@@ -1,0 +1,159 @@
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use control_api::document::Document;
+use control_api::store::{Expected, Sources, Written};
+use control_api::view::Origin;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::drain;
+use crate::intercept::detect::tests::client_hello;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Upstream;
+
+fn inlet() -> Inlet {
+    let connect = connect::Settings::default();
+    // A drain that never starts: the other end is gone.
+    let (_drain, draining) = drain::channel();
+    Inlet {
+        proxy: Proxy::new(Upstream::new(&connect)),
+        connect,
+        patience: Patience::default(),
+        draining,
+        policies: Store::open(Sources::default()).0,
+        remembered: Arc::default(),
+        connections: Arc::new(Connections::new(100, Arc::<Metrics>::default())),
+    }
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+/// An application's connection that was going to `destination`.
+async fn dial(destination: SocketAddr, inlet: &Inlet) -> (TcpStream, JoinHandle<()>) {
+    let (redirected, addr) = listener().await;
+    let app = TcpStream::connect(addr).await.unwrap();
+    let (downstream, peer) = redirected.accept().await.unwrap();
+    let arrival = Arrival {
+        original_destination: destination,
+        peer,
+    };
+    let downstream = Prefixed::new(Bytes::new(), downstream);
+    let serving = serve_to(downstream, arrival, None, inlet.clone());
+    (app, tokio::spawn(serving))
+}
+
+/// How long after the server's greeting the application has it.
+async fn greeting_delay(server: &TcpListener, inlet: &Inlet) -> Duration {
+    let destination = server.local_addr().unwrap();
+    let (mut app, _serving) = dial(destination, inlet).await;
+    let (mut greeter, _) = server.accept().await.unwrap();
+    greeter.write_all(b"220 hello\r\n").await.unwrap();
+    let sent = Instant::now();
+    app.read_exact(&mut [0; 11]).await.unwrap();
+    sent.elapsed()
+}
+
+#[tokio::test]
+async fn a_servers_greeting_arrives_within_50_ms_and_is_not_waited_for_again() {
+    let inlet = inlet();
+    let (server, destination) = listener().await;
+    // The machine may be busy with something else: the best of a few counts.
+    let mut first = Duration::MAX;
+    for _ in 0..5 {
+        inlet.remembered.forget(destination);
+        first = first.min(greeting_delay(&server, &inlet).await);
+    }
+    assert!(first < Duration::from_millis(50), "{first:?}");
+
+    let known = inlet.remembered.habit(destination, Instant::now());
+    assert_eq!(known, Some(Habit::ServerFirst));
+    let endless = Inlet {
+        patience: Patience {
+            head_start: Duration::from_secs(1000),
+            ..Patience::default()
+        },
+        ..inlet
+    };
+    greeting_delay(&server, &endless).await;
+}
+
+#[tokio::test]
+async fn an_opaque_port_is_connected_to_without_a_look() {
+    let (server, destination) = listener().await;
+    let mut inlet = inlet();
+    let policy = format!(
+        r#"{{"version":"weir/v1","opaquePorts":[{}]}}"#,
+        destination.port()
+    );
+    let document = Document::parse(&policy).unwrap();
+    let written = Written::now(Origin::Api);
+    inlet
+        .policies
+        .apply(document, written, Expected::Anything)
+        .unwrap();
+    inlet.patience.head_start = Duration::from_secs(1000);
+    let (mut app, _serving) = dial(destination, &inlet).await;
+    let (mut peer, _) = server.accept().await.unwrap();
+    app.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let mut seen = [0; 16];
+    peer.read_exact(&mut seen).await.unwrap();
+    assert_eq!(&seen, b"GET / HTTP/1.1\r\n");
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_a_reset_to_an_application_that_speaks_no_http() {
+    let (server, destination) = listener().await;
+    drop(server);
+    let inlet = inlet();
+    let (mut app, serving) = dial(destination, &inlet).await;
+    app.write_all(b"EHLO me\r\n").await.unwrap();
+    let heard = app.read(&mut [0]).await;
+    assert_eq!(heard.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    serving.await.unwrap();
+    assert_eq!(inlet.connections.open(), 0);
+}
+
+#[tokio::test]
+async fn a_tls_connection_is_listed_with_its_servers_name_and_its_bytes() {
+    let (server, destination) = listener().await;
+    let inlet = inlet();
+    let hello = client_hello(Some("shop.example"), 16_384);
+    let (mut app, _serving) = dial(destination, &inlet).await;
+    app.write_all(&hello).await.unwrap();
+    let (mut peer, _) = server.accept().await.unwrap();
+    let mut seen = vec![0; hello.len()];
+    peer.read_exact(&mut seen).await.unwrap();
+    peer.write_all(b"reply").await.unwrap();
+    app.read_exact(&mut [0; 5]).await.unwrap();
+    let listed = inlet.connections.snapshot(10).pop().unwrap();
+    assert_eq!(
+        (listed.speaks(), listed.name(), listed.destination()),
+        (Speaks::Tls, Some("shop.example"), destination)
+    );
+    assert_eq!(listed.bytes_received(), u64::try_from(hello.len()).unwrap());
+    assert_eq!(listed.bytes_sent(), 5);
+    assert_eq!(seen, hello);
+}
+
+#[tokio::test]
+async fn a_beginning_that_stops_is_waited_for_only_once() {
+    let mut inlet = inlet();
+    inlet.patience.unfinished = Duration::from_millis(30);
+    let (server, destination) = listener().await;
+    for unfinished_next in [Duration::from_secs(1000), Duration::ZERO] {
+        let (mut app, _serving) = dial(destination, &inlet).await;
+        app.write_all(b"HELLO").await.unwrap();
+        let mut seen = [0; 5];
+        let (mut peer, _) = server.accept().await.unwrap();
+        peer.read_exact(&mut seen).await.unwrap();
+        assert_eq!(&seen, b"HELLO");
+        inlet.patience.unfinished = unfinished_next;
+    }
+}
