@@ -4,7 +4,6 @@
 //! additions; only one that is exported, or whose fate was changed, is handed over whole.
 
 pub mod decisions;
-pub mod facts;
 pub mod metrics;
 pub mod record;
 pub mod sampler;
