@@ -4,9 +4,11 @@
 //! additions; only one that is exported, or whose fate was changed, is handed over whole.
 
 pub mod decisions;
+pub mod kept;
 pub mod metrics;
 pub mod record;
 pub mod sampler;
+pub mod spans;
 
 #[cfg(test)]
 pub(crate) mod fixture;

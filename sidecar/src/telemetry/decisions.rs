@@ -9,16 +9,13 @@ use std::time::SystemTime;
 
 use control_api::view;
 
-use super::metrics::destinations::shortened;
+use super::kept::{hex, readable};
 use super::record::{CallRecord, TraceId, Verdict};
 
 /// Most decisions that are kept; about 300 bytes each.
 ///
 /// Enough for a minute of a shed every 60 ms. What is older is found in the spans.
 pub const DECISIONS_MAX: usize = 1024;
-
-/// Longest correlation id that is kept, in bytes. Ids come from outside; ours have 36.
-pub const CORRELATION_ID_BYTES_MAX: usize = 128;
 
 /// One decision of one call.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,22 +167,6 @@ fn trace_id(text: &str) -> Option<TraceId> {
     Some(number.to_be_bytes())
 }
 
-/// A trace or span id as lower-case hexadecimal digits.
-pub(crate) fn hex(id: &[u8]) -> String {
-    id.iter()
-        .fold(String::with_capacity(id.len() * 2), |mut text, byte| {
-            for digit in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(digit.into(), 16));
-            }
-            text
-        })
-}
-
-/// An outside id as text that is safe to show: printable ASCII, shortened.
-pub(super) fn readable(id: &http::HeaderValue) -> Box<str> {
-    shortened(id.to_str().unwrap_or_default(), CORRELATION_ID_BYTES_MAX).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,11 +248,5 @@ mod tests {
         );
         assert_eq!(shown.inputs["queue_length"], 64.0);
         assert_eq!(shown.trace_id.unwrap(), "ab".repeat(16));
-    }
-
-    #[test]
-    fn a_long_correlation_id_is_shortened() {
-        let id = http::HeaderValue::from_str(&"x".repeat(70_000)).unwrap();
-        assert_eq!(readable(&id).len(), CORRELATION_ID_BYTES_MAX);
     }
 }
