@@ -21,28 +21,32 @@ fn spans_of(record: CallRecord) -> Vec<SpanData> {
 fn drawn(spans: &[SpanData]) -> String {
     let first = spans[0].start_time;
     let since = |time: SystemTime| time.duration_since(first).unwrap().as_millis();
-    let mut lines = String::new();
-    for span in spans {
-        lines += &format!(
-            "{:?} {:?} {}..{} {:?}\n",
+    let pairs = |pairs: &[KeyValue], before: &str, after: &str| -> String {
+        let pair = |pair: &KeyValue| format!("{before}{}={}{after}", pair.key, pair.value);
+        pairs.iter().map(pair).collect::<Vec<_>>().concat()
+    };
+    let event = |event: &Event| {
+        let pairs = pairs(&event.attributes, " ", "");
+        format!("  @{} {}{pairs}\n", since(event.timestamp), event.name)
+    };
+    let span = |span: &SpanData| {
+        format!(
+            "{:?} {:?} {}..{} {:?}\n{}{}",
             span.span_kind,
             span.name,
             since(span.start_time),
             since(span.end_time),
-            span.status
-        );
-        for pair in &span.attributes {
-            lines += &format!("    {}={}\n", pair.key, pair.value);
-        }
-        for event in &span.events.events {
-            lines += &format!("  @{} {}", since(event.timestamp), event.name);
-            for pair in &event.attributes {
-                lines += &format!(" {}={}", pair.key, pair.value);
-            }
-            lines.push('\n');
-        }
-    }
-    lines
+            span.status,
+            pairs(&span.attributes, "    ", "\n"),
+            span.events
+                .events
+                .iter()
+                .map(event)
+                .collect::<Vec<_>>()
+                .concat(),
+        )
+    };
+    spans.iter().map(span).collect::<Vec<_>>().concat()
 }
 
 #[test]
