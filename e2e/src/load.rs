@@ -22,7 +22,9 @@ impl Measured {
 
     /// A count of the result, such as `offered` or `answered`.
     pub fn count(&self, name: &str) -> u64 {
-        self.0[name].as_u64().unwrap_or_else(|| panic!("no count {name} in {}", self.0))
+        self.0[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no count {name} in {}", self.0))
     }
 
     /// Calls that ended in a certain way: a status, `timed-out`, `not-connected` or `broken`.

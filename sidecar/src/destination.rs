@@ -14,7 +14,7 @@ mod view;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use control_api::policy::{Mode, Priority, Rule};
@@ -22,6 +22,8 @@ use tokio::time::Instant;
 
 use crate::overload::timeout::{AdaptiveTimeout, DestinationLoad};
 use crate::overload::{Budget, Sketch};
+use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::DestinationMetrics;
 use acquire::Asking;
 use table::Key;
 
@@ -51,6 +53,7 @@ pub struct Destination {
     host: Box<str>,
     port: u16,
     scope: Option<Arc<str>>,
+    metrics: OnceLock<Arc<DestinationMetrics>>,
     timeout: Mutex<Timeout>,
     revision: AtomicU64,
     // When the table last gave it out, on the table's own clock.
@@ -71,6 +74,7 @@ impl Destination {
             host: key.host.into(),
             port: key.port,
             scope: key.scope.map(Arc::from),
+            metrics: OnceLock::new(),
             admission: Admission::new(rule.admission, revision, now),
             budget: Budget::new(rule.retry.budget, now),
             latency: Sketch::new(now),
@@ -99,6 +103,13 @@ impl Destination {
             mode,
         };
         Acquire::new(Arc::clone(self), asking)
+    }
+
+    /// Where its calls are counted.
+    #[must_use]
+    pub fn metrics(&self, telemetry: &Telemetry) -> &Arc<DestinationMetrics> {
+        self.metrics
+            .get_or_init(|| telemetry.metrics().destination(&self.name))
     }
 
     /// Whether calls have been waiting too long for too long. Retries are then off.

@@ -32,6 +32,14 @@ pub mod wire;
 
 pub mod connection;
 
+pub mod settings;
+
 pub mod run;
 
 pub mod redirect;
+
+pub mod app;
+
+pub mod demo;
+
+pub mod cli;

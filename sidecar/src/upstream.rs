@@ -1,7 +1,9 @@
 //! The way to the server: connections, their pools, and one exchange on them.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use crate::error::UpstreamError;
 use crate::http::body::Body;
@@ -9,6 +11,24 @@ use crate::http::body::Body;
 pub mod connect;
 pub mod http1;
 pub mod http2;
+
+impl tower::Service<Exchange> for Upstream {
+    type Response = http::Response<Body>;
+    type Error = UpstreamError;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, UpstreamError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (addr, request): Exchange) -> Self::Future {
+        let upstream = self.clone();
+        Box::pin(async move { upstream.send(addr, request).await })
+    }
+}
+
+/// One exchange: the address, and what is sent there.
+pub type Exchange = (SocketAddr, http::Request<Body>);
 
 /// The upstream connections of one worker.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ fn inlet() -> Inlet {
     // A drain that never starts: the other end is gone.
     let (_drain, draining) = drain::channel();
     Inlet {
-        proxy: Proxy::new(Upstream::new(&connect)),
+        proxy: crate::proxy::fixture::proxy(Upstream::new(&connect)),
         connect,
         patience: Patience::default(),
         draining,

@@ -1,4 +1,6 @@
 //! A response body that gives back what its call holds when it ends, or is dropped.
+//!
+//! A streaming response is still in flight: its permit leaves with its last frame, and so does the call's record.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -6,19 +8,76 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
+use super::record::Recording;
+use crate::destination::Permit;
 use crate::http::body::{Body, BodyError};
 
 /// The body of a response on its way to the application.
 #[derive(Debug)]
 pub struct ResponseBody {
     body: Body,
+    permit: Option<Permit>,
+    recording: Option<Recording>,
 }
 
 impl ResponseBody {
     /// A body that holds nothing.
     #[must_use]
     pub fn new(body: Body) -> Self {
-        Self { body }
+        Self {
+            body,
+            permit: None,
+            recording: None,
+        }
+    }
+
+    /// Keeps the call's permit until the body has ended.
+    #[must_use]
+    pub(super) fn holding(mut self, permit: Permit) -> Self {
+        // A body without frames may never be polled, only dropped later.
+        self.permit = (!self.body.is_end_stream()).then_some(permit);
+        self
+    }
+
+    /// Ends the call's record when the body has ended.
+    #[must_use]
+    pub(super) fn recorded_by(mut self, recording: Recording) -> Self {
+        if self.body.is_end_stream() {
+            recording.body_ended();
+        } else {
+            self.recording = Some(recording);
+        }
+        self
+    }
+
+    /// Reads away what has already arrived, so that the connection can be used again; waits for nothing.
+    pub(super) async fn discard_arrived(mut self) {
+        let mut bytes_left = DISCARD_BYTES_MAX;
+        std::future::poll_fn(|cx| {
+            loop {
+                match Pin::new(&mut self).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let length = frame.data_ref().map_or(0, Bytes::len);
+                        match bytes_left.checked_sub(length) {
+                            Some(left) => bytes_left = left,
+                            None => return Poll::Ready(()),
+                        }
+                    }
+                    Poll::Ready(Some(Err(_)) | None) | Poll::Pending => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
+    }
+
+    fn ended(&mut self, result: Result<(), &BodyError>) {
+        self.permit = None;
+        if let Some(recording) = self.recording.take() {
+            match result {
+                Ok(()) => recording.body_ended(),
+                Err(error) => recording.body_failed(error),
+            }
+        }
     }
 }
 
@@ -32,6 +91,20 @@ impl http_body::Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        match &frame {
+            None => this.ended(Ok(())),
+            Some(Err(error)) => this.ended(Err(error)),
+            Some(Ok(frame)) => {
+                if let (Some(trailers), Some(recording)) =
+                    (frame.trailers_ref(), &mut this.recording)
+                {
+                    recording.trailers(trailers);
+                }
+                if this.body.is_end_stream() {
+                    this.ended(Ok(()));
+                }
+            }
+        }
         Poll::Ready(frame)
     }
 
@@ -43,3 +116,6 @@ impl http_body::Body for ResponseBody {
         self.body.size_hint()
     }
 }
+
+/// More than this of an unwanted body is not worth a connection.
+const DISCARD_BYTES_MAX: usize = 16 * 1024;

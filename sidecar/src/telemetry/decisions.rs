@@ -7,9 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use control_api::view;
-
-use super::kept::{hex, readable};
+use super::metrics::destinations::shortened;
 use super::record::{CallRecord, TraceId, Verdict};
 
 /// Most decisions that are kept; about 300 bytes each.
@@ -17,11 +15,14 @@ use super::record::{CallRecord, TraceId, Verdict};
 /// Enough for a minute of a shed every 60 ms. What is older is found in the spans.
 pub const DECISIONS_MAX: usize = 1024;
 
+/// Longest correlation id that is kept, in bytes. Ids come from outside; ours have 36.
+pub const CORRELATION_ID_BYTES_MAX: usize = 128;
+
 /// One decision of one call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecisionEntry {
-    /// Counts up from 1 for as long as the process lives.
-    pub sequence: u64,
+    /// Counts up from 1 for as long as the process lives; gaps show what fell out of the ring.
+    pub number: u64,
     /// When it was decided.
     pub at: SystemTime,
     /// What was decided.
@@ -42,25 +43,22 @@ pub struct DecisionEntry {
     pub inputs: Box<[(&'static str, f64)]>,
 }
 
-impl DecisionEntry {
-    /// As the control API and the live page show it.
-    #[must_use]
-    pub fn view(&self) -> view::Decision {
-        let inputs = self.inputs.iter();
-        view::Decision {
-            sequence: self.sequence,
-            at: self.at.into(),
-            what: self.verdict.as_str().to_owned(),
-            reason: self.reason.to_owned(),
-            destination: self.destination.to_string(),
-            route: self.route.to_string(),
-            revision: self.revision,
-            correlation_id: Some(self.correlation_id.to_string()),
-            trace_id: Some(hex(&self.trace_id)),
-            inputs: inputs
-                .map(|(name, value)| ((*name).to_owned(), (*value).into()))
-                .collect(),
-        }
+/// Which decisions are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct DecisionFilter {
+    /// Only those of this trace.
+    pub trace_id: Option<TraceId>,
+    /// Only those of this destination.
+    pub destination: Option<String>,
+}
+
+impl DecisionFilter {
+    fn takes(&self, entry: &DecisionEntry) -> bool {
+        self.trace_id.is_none_or(|trace| trace == entry.trace_id)
+            && self
+                .destination
+                .as_ref()
+                .is_none_or(|name| **name == *entry.destination)
     }
 }
 
@@ -86,7 +84,7 @@ impl Decisions {
             .decisions
             .iter()
             .map(|decision| DecisionEntry {
-                sequence: 0,
+                number: 0,
                 at: record.began + decision.at,
                 verdict: decision.what,
                 reason: decision.reason,
@@ -101,7 +99,7 @@ impl Decisions {
         let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for mut entry in entries {
             ring.made += 1;
-            entry.sequence = ring.made;
+            entry.number = ring.made;
             if ring.entries.len() >= DECISIONS_MAX {
                 ring.entries.pop_front();
             }
@@ -109,20 +107,16 @@ impl Decisions {
         }
     }
 
-    /// The decisions that `filter` accepts, the oldest first; of those the latest, if it has a limit.
+    /// The latest decisions that `filter` takes, newest first, at most `count`.
     #[must_use]
-    pub fn answer(&self, filter: &view::DecisionFilter) -> Vec<view::Decision> {
-        let wanted = Wanted::from(filter);
+    pub fn latest(&self, filter: &DecisionFilter, count: usize) -> Vec<DecisionEntry> {
         let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let newest_first = ring.entries.iter().rev();
-        let chosen: Vec<_> = newest_first
-            .filter(|entry| wanted.takes(entry))
-            .take(filter.limit.unwrap_or(usize::MAX))
+        newest_first
+            .filter(|entry| filter.takes(entry))
+            .take(count)
             .cloned()
-            .collect();
-        // Text is made from them after the lock is given back.
-        drop(ring);
-        chosen.iter().rev().map(DecisionEntry::view).collect()
+            .collect()
     }
 
     /// How many were made since the process started.
@@ -132,53 +126,15 @@ impl Decisions {
     }
 }
 
-/// A filter, parsed once so that it compares without making text.
-struct Wanted<'a> {
-    trace: Option<(&'a str, Option<TraceId>)>,
-    destination: Option<&'a str>,
-    since: u64,
-}
-
-impl<'a> From<&'a view::DecisionFilter> for Wanted<'a> {
-    fn from(filter: &'a view::DecisionFilter) -> Self {
-        Self {
-            trace: filter.trace.as_deref().map(|text| (text, trace_id(text))),
-            destination: filter.destination.as_deref(),
-            since: filter.since.unwrap_or(0),
-        }
-    }
-}
-
-impl Wanted<'_> {
-    fn takes(&self, entry: &DecisionEntry) -> bool {
-        self.trace
-            .is_none_or(|(text, id)| id == Some(entry.trace_id) || *text == *entry.correlation_id)
-            && self
-                .destination
-                .is_none_or(|name| *name == *entry.destination)
-            && entry.sequence > self.since
-    }
-}
-
-/// 32 hexadecimal digits as a trace id.
-fn trace_id(text: &str) -> Option<TraceId> {
-    let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = u128::from_str_radix(text, 16).ok().filter(|_| is_id)?;
-    Some(number.to_be_bytes())
+/// An outside id as text that is safe to show: printable ASCII, shortened.
+pub(super) fn readable(id: &http::HeaderValue) -> Box<str> {
+    shortened(id.to_str().unwrap_or_default(), CORRELATION_ID_BYTES_MAX).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::telemetry::fixture;
-
-    fn ask(trace: Option<&str>, destination: Option<&str>) -> view::DecisionFilter {
-        view::DecisionFilter {
-            trace: trace.map(str::to_owned),
-            destination: destination.map(str::to_owned),
-            ..view::DecisionFilter::default()
-        }
-    }
 
     #[test]
     fn the_ring_keeps_the_newest_and_counts_all() {
@@ -189,64 +145,35 @@ mod tests {
             decisions.keep(&record);
         }
         assert_eq!(decisions.made(), 2000);
-        let kept = decisions.answer(&ask(None, None));
-        assert_eq!(kept.len(), DECISIONS_MAX);
-        let last = kept.last().unwrap();
-        assert_eq!((last.sequence, last.revision), (2000, 1999));
-        assert_eq!(kept[0].revision, 2000 - 1024);
+        let latest = decisions.latest(&DecisionFilter::default(), usize::MAX);
+        assert_eq!(latest.len(), DECISIONS_MAX);
+        assert_eq!((latest[0].number, latest[0].revision), (2000, 1999));
+        assert_eq!(latest.last().unwrap().revision, 2000 - 1024);
     }
 
     #[test]
-    fn a_filter_finds_the_decisions_of_a_trace_a_correlation_id_or_a_destination() {
+    fn a_filter_finds_the_decisions_of_a_trace_or_a_destination() {
         let decisions = Decisions::default();
         let mut record = fixture::shed_call();
         decisions.keep(&record);
         record.trace_id = [9; 16];
         record.destination = Arc::from("other:80");
         decisions.keep(&record);
-        let count = |filter| decisions.answer(&filter).len();
-        assert_eq!(count(ask(Some(&"09".repeat(16)), None)), 1);
-        assert_eq!(
-            count(ask(Some("0191b2c4-7d1a-7000-8000-000000000001"), None)),
-            2
-        );
-        assert_eq!(count(ask(Some(&"09".repeat(16)), Some("payments:80"))), 0);
-        assert_eq!(count(ask(Some("+9"), None)), 0);
-        let since = view::DecisionFilter {
-            since: Some(1),
-            ..view::DecisionFilter::default()
+        let of_trace = DecisionFilter {
+            trace_id: Some([9; 16]),
+            ..DecisionFilter::default()
         };
-        assert_eq!(count(since), 1);
+        assert_eq!(decisions.latest(&of_trace, 10).len(), 1);
+        let of_both = DecisionFilter {
+            trace_id: Some([9; 16]),
+            destination: Some("payments:80".to_owned()),
+        };
+        assert_eq!(decisions.latest(&of_both, 10), Vec::new());
     }
 
     #[test]
-    fn a_limit_keeps_the_latest_and_the_oldest_of_them_comes_first() {
-        let decisions = Decisions::default();
-        for _ in 0..5 {
-            decisions.keep(&fixture::shed_call());
-        }
-        let limited = view::DecisionFilter {
-            limit: Some(2),
-            ..view::DecisionFilter::default()
-        };
-        let sequences: Vec<_> = decisions
-            .answer(&limited)
-            .iter()
-            .map(|d| d.sequence)
-            .collect();
-        assert_eq!(sequences, [4, 5]);
-    }
-
-    #[test]
-    fn a_decision_is_shown_with_its_inputs() {
-        let decisions = Decisions::default();
-        decisions.keep(&fixture::shed_call());
-        let shown = decisions.answer(&ask(None, None)).remove(0);
-        assert_eq!(
-            (shown.what.as_str(), shown.reason.as_str()),
-            ("shed", "queue_full")
-        );
-        assert_eq!(shown.inputs["queue_length"], 64.0);
-        assert_eq!(shown.trace_id.unwrap(), "ab".repeat(16));
+    fn a_long_correlation_id_is_shortened() {
+        let id = http::HeaderValue::from_str(&"x".repeat(70_000)).unwrap();
+        assert_eq!(readable(&id).len(), CORRELATION_ID_BYTES_MAX);
     }
 }

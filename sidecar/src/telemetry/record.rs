@@ -170,6 +170,23 @@ impl Ended<'_> {
     }
 }
 
+/// The end of a call, as the application saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// HTTP status; 0 for a call that was given up before a response head.
+    pub status: u16,
+    /// gRPC status, where there was one.
+    pub grpc_status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What went wrong, from a closed set; empty when nothing did.
+    pub error_kind: &'static str,
+    /// From the call's begin to its response head.
+    pub head_after: Duration,
+    /// From its begin to the end of its response body.
+    pub duration: Duration,
+}
+
 /// A finished call.
 #[derive(Debug, Clone)]
 pub struct CallRecord {

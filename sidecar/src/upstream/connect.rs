@@ -119,7 +119,8 @@ mod tests {
     #[tokio::test]
     async fn a_silent_handshake_ends_at_its_timeout() {
         // A listener whose backlog is full drops further SYNs.
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         socket.bind(&any.into()).unwrap();
         socket.listen(0).unwrap();

@@ -70,11 +70,7 @@ pub struct Traffic {
 ///
 /// # Errors
 /// The failure of either connection; both have then been aborted.
-pub async fn splice<D, U>(
-    downstream: Leg<D>,
-    upstream: Leg<U>,
-    traffic: &Traffic,
-) -> io::Result<()>
+pub async fn splice<D, U>(downstream: Leg<D>, upstream: Leg<U>, traffic: &Traffic) -> io::Result<()>
 where
     D: AsyncRead + AsyncWrite + Abort + Unpin,
     U: AsyncRead + AsyncWrite + Abort + Unpin,

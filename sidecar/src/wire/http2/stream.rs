@@ -16,6 +16,7 @@ use crate::http::body::{Body, BodyError, Http2Body};
 use crate::http::http2_pump::{Pump, PumpError};
 use crate::http::interim;
 use crate::proxy::{Arrival, Proxy};
+use crate::respond::ResetStream;
 use crate::stack::ResponseBody;
 
 /// What the streams of a connection share.
@@ -35,6 +36,10 @@ pub(super) async fn answer(
         return;
     };
     let (head, body) = response.into_parts();
+    if let Some(ResetStream(reason)) = head.extensions.get() {
+        respond.send_reset(*reason);
+        return;
+    }
     let is_end = body.is_end_stream();
     let Ok(stream) = respond.send_response(http::Response::from_parts(head, ()), is_end) else {
         return;

@@ -16,7 +16,7 @@ async fn client(upstream: SocketAddr) -> (SendRequest<Bytes>, drain::Drain) {
         peer: "127.0.0.1:1".parse().unwrap(),
     };
     let (drain, draining) = drain::channel();
-    let proxy = Proxy::new(Upstream::new(&Settings::default()));
+    let proxy = crate::proxy::fixture::proxy(Upstream::new(&Settings::default()));
     tokio::spawn(serve(ours, arrival, proxy, draining));
     let (sender, connection) = h2::client::handshake(theirs).await.unwrap();
     tokio::spawn(connection);

@@ -140,5 +140,8 @@ async fn a_reader_that_stops_stops_the_writer() {
     let window = Duration::from_millis(50);
     tokio::time::pause();
     let _never_ends = tokio::time::timeout(window, async { tokio::join!(carry, bounded) }).await;
-    assert!(pushed <= 1024 * 3 + SCRATCH_BYTES, "{pushed} bytes were taken");
+    assert!(
+        pushed <= 1024 * 3 + SCRATCH_BYTES,
+        "{pushed} bytes were taken"
+    );
 }

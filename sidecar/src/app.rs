@@ -1,0 +1,280 @@
+//! Puts the parts together: the only wiring.
+//!
+//! One thread a worker forwards calls; one more, the *side thread*, has everything that may never delay a call: the
+//! admin server, the control API, the policy file's watch, the exporter, and the services of `weir run`.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use control_api::store::{FileWatch, Sources, Store};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::connection::{self, Inlet};
+use crate::destination::Destinations;
+use crate::drain::{self, Drain, Draining};
+use crate::http::replay::ByteBudget;
+use crate::intercept::connections::Connections;
+use crate::intercept::detect::race::Patience;
+use crate::intercept::detect::remembered::Remembered;
+use crate::intercept::inside::Inside;
+use crate::intercept::listener::Listener;
+use crate::proxy::{Proxy, Shared};
+use crate::run::Services;
+use crate::settings::Settings;
+use crate::telemetry::Telemetry;
+use crate::upstream::Upstream;
+
+pub mod commands;
+mod side;
+
+/// The sockets that are served; all are bound already.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// Redirected connections, a list a worker.
+    pub outbound: Vec<Vec<TcpListener>>,
+    /// The explicit proxy, a list a worker.
+    pub explicit: Vec<Vec<TcpListener>>,
+    /// The admin server. None: there is none.
+    pub admin: Option<TcpListener>,
+    /// The way into the namespace of `weir run`.
+    pub inside: Option<Inside>,
+    /// What that namespace needs besides.
+    pub services: Services,
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct App {
+    drain: Drain,
+    workers: Vec<JoinHandle<()>>,
+    side: JoinHandle<()>,
+    connections: Arc<Connections>,
+    stop: watch::Sender<Stop>,
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    No,
+    /// Connections that are still open are dropped.
+    Workers,
+    /// Spans are flushed; then the side thread ends.
+    Side,
+}
+
+/// Why the proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A thread or its runtime could not be made.
+    #[error("{step}: {source}; are processes or descriptors limited too tightly?")]
+    System {
+        /// What was being done.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What every part is made from.
+#[derive(Debug, Clone)]
+struct Parts {
+    settings: Settings,
+    shared: Arc<Shared>,
+    remembered: Arc<Remembered>,
+    connections: Arc<Connections>,
+    inside: Option<Inside>,
+    draining: Draining,
+    stop: watch::Receiver<Stop>,
+}
+
+impl App {
+    /// Starts all threads; when it returns, every socket is being served.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub fn start(
+        settings: Settings,
+        telemetry: Telemetry,
+        sockets: Sockets,
+    ) -> Result<Self, StartError> {
+        let sources = Sources {
+            file: settings.policy_file.clone(),
+            state_dir: settings.state_dir.clone(),
+        };
+        let (policies, file_watch) = Store::open(sources);
+        let connections = Arc::new(Connections::new(
+            settings.connections_max,
+            Arc::clone(telemetry.metrics()),
+        ));
+        let shared = Arc::new(Shared {
+            policies,
+            destinations: Arc::new(Destinations::new(DESTINATIONS_MAX)),
+            telemetry,
+            kept_bytes: Arc::new(ByteBudget::new(settings.body_bytes_total_max)),
+        });
+        let (drain, draining) = drain::channel();
+        let (stop, stopping) = watch::channel(Stop::No);
+        let parts = Parts {
+            settings,
+            shared,
+            remembered: Arc::default(),
+            connections: Arc::clone(&connections),
+            inside: sockets.inside,
+            draining,
+            stop: stopping,
+        };
+        let side = start_side(&parts, sockets.admin, sockets.services, file_watch)?;
+        let mut workers = Vec::new();
+        let explicit = sockets
+            .explicit
+            .into_iter()
+            .chain(std::iter::repeat_with(Vec::new));
+        for (number, (outbound, explicit)) in sockets.outbound.into_iter().zip(explicit).enumerate()
+        {
+            let parts = parts.clone();
+            let work = move || work(number, parts, outbound, explicit);
+            let named = std::thread::Builder::new().name(format!("weir-worker-{number}"));
+            workers.push(named.spawn(work).map_err(system("starting a worker"))?);
+        }
+        Ok(Self {
+            drain,
+            workers,
+            side,
+            connections,
+            stop,
+        })
+    }
+
+    /// The application's open connections.
+    #[must_use]
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// Stops accepting, lets the calls in flight end for at most `patience`, flushes what is to be exported, and ends.
+    pub fn stop(self, patience: Duration) {
+        self.drain.start();
+        let until = tokio::time::Instant::now() + patience;
+        while self.workers.iter().any(|worker| !worker.is_finished())
+            && tokio::time::Instant::now() < until
+        {
+            std::thread::sleep(POLL);
+        }
+        self.stop.send_replace(Stop::Workers);
+        for worker in self.workers {
+            note_panic(worker.join());
+        }
+        self.stop.send_replace(Stop::Side);
+        note_panic(self.side.join());
+    }
+}
+
+fn note_panic(ended: std::thread::Result<()>) {
+    if ended.is_err() {
+        tracing::error!("a thread ended with a panic");
+    }
+}
+
+/// Starts the side thread, and waits until it listens.
+fn start_side(
+    parts: &Parts,
+    admin: Option<TcpListener>,
+    services: Services,
+    file_watch: Option<FileWatch>,
+) -> Result<JoinHandle<()>, StartError> {
+    let (started, starting) = mpsc::sync_channel(1);
+    let parts = parts.clone();
+    let work = move || match runtime() {
+        Ok(runtime) => runtime.block_on(side::serve(parts, admin, services, file_watch, started)),
+        Err(error) => drop(started.send(Err(system("making a runtime")(error)))),
+    };
+    let thread = std::thread::Builder::new()
+        .name("weir-side".to_owned())
+        .spawn(work);
+    let thread = thread.map_err(system("starting the side thread"))?;
+    let gone = || StartError::System {
+        step: "starting the side thread",
+        source: io::ErrorKind::BrokenPipe.into(),
+    };
+    starting.recv().map_err(|_| gone())??;
+    Ok(thread)
+}
+
+/// One worker: its runtime, its upstream connections, its listeners.
+fn work(number: usize, parts: Parts, outbound: Vec<TcpListener>, explicit: Vec<TcpListener>) {
+    let result =
+        runtime().and_then(|runtime| runtime.block_on(serve(number, parts, outbound, explicit)));
+    if let Err(error) = result {
+        tracing::error!(%error, number, "a worker could not start");
+    }
+}
+
+async fn serve(
+    number: usize,
+    parts: Parts,
+    outbound: Vec<TcpListener>,
+    explicit: Vec<TcpListener>,
+) -> io::Result<()> {
+    let Parts {
+        settings,
+        shared,
+        remembered,
+        connections,
+        inside: _,
+        draining,
+        mut stop,
+    } = parts;
+    let upstream = Upstream::new(&settings.upstream);
+    let inlet = Inlet {
+        proxy: Proxy::new(Arc::clone(&shared), upstream),
+        connect: settings.upstream.clone(),
+        patience: Patience::default(),
+        draining: draining.clone(),
+        policies: Arc::clone(&shared.policies),
+        remembered,
+        connections: Arc::clone(&connections),
+    };
+    let outbound = Listener::new(outbound, Arc::clone(&connections))?;
+    let explicit = Listener::new(explicit, connections)?;
+    let (mut first, mut second) = (draining.clone(), draining);
+    let (redirected, asked) = (inlet.clone(), inlet);
+    let accepting = async {
+        tokio::join!(
+            outbound.run(first.started(), move |socket, peer| connection::serve(
+                socket,
+                peer,
+                redirected.clone()
+            )),
+            explicit.run(second.started(), move |socket, peer| connection::serve(
+                socket,
+                peer,
+                asked.clone()
+            )),
+        )
+    };
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop >= Stop::Workers) => {}
+        ((), ()) = accepting => {}
+    }
+    Ok(())
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+fn system(step: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::System { step, source }
+}
+
+/// Most destinations that state is kept for; those unused for longest make room.
+const DESTINATIONS_MAX: usize = 1024;
+/// How often the end of the workers is looked for.
+const POLL: Duration = Duration::from_millis(5);
