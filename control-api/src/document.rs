@@ -20,7 +20,7 @@ mod text;
 pub use change::{Change, changes, merge_patch};
 pub use error::{DocumentError, Finding};
 pub use settings::Settings;
-pub use text::{BYTES_MAX, json_value};
+pub use text::{BYTES_MAX, json_value, text_value};
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::{Serialize, Serializer};
@@ -55,7 +55,7 @@ impl Document {
     /// [`DocumentError::Syntax`] if the text is neither YAML nor JSON, [`DocumentError::Invalid`] with every mistake in
     /// its contents.
     pub fn parse(text: &str) -> Result<Self, DocumentError> {
-        Self::from_value(&text::value(text)?)
+        Self::from_value(&text_value(text)?)
     }
 
     /// Parses a document that has already been read into a JSON value.

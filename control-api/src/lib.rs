@@ -4,10 +4,14 @@
 //! type, the validation and the client without linking a proxy. Without features this crate is the model alone:
 //! no runtime, no IO.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod document;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(any(feature = "server", feature = "client"))]
+pub mod socket_dir;
 #[cfg(feature = "server")]
 pub mod store;
 pub mod view;

@@ -64,11 +64,16 @@ pub(super) struct Findings {
 
 impl Findings {
     pub(super) fn push(&mut self, pointer: &str, detail: impl Into<String>) {
+        self.push_with(|| Finding {
+            pointer: pointer.to_owned(),
+            detail: detail.into(),
+        });
+    }
+
+    /// The same for a mistake that costs something to describe: that is left out with it.
+    pub(super) fn push_with(&mut self, finding: impl FnOnce() -> Finding) {
         if self.kept.len() < FINDINGS_MAX {
-            self.kept.push(Finding {
-                pointer: pointer.to_owned(),
-                detail: detail.into(),
-            });
+            self.kept.push(finding());
         } else {
             self.left_out += 1;
         }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::error::Findings;
+use super::error::{Finding, Findings};
 
 /// A value in a document, and the way there.
 pub(super) struct Node<'a> {
@@ -56,8 +56,10 @@ impl<'a> Node<'a> {
             return None;
         };
         for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
-            let pointer = child(&self.pointer, name);
-            findings.push(&pointer, unknown_field(name, known));
+            findings.push_with(|| Finding {
+                pointer: child(&self.pointer, name),
+                detail: unknown_field(name, known),
+            });
         }
         Some(Fields {
             map,

@@ -17,7 +17,10 @@ pub const BYTES_MAX: usize = 1024 * 1024;
 /// Reads JSON or YAML.
 ///
 /// A brace before a quote is read as JSON only: almost all JSON is YAML too, but JSON's errors are clearer.
-pub(super) fn value(text: &str) -> Result<Value, DocumentError> {
+///
+/// # Errors
+/// [`DocumentError::TooLarge`] or [`DocumentError::Syntax`]; what the value means is not looked at.
+pub fn text_value(text: &str) -> Result<Value, DocumentError> {
     let json = text
         .trim_start()
         .strip_prefix('{')

@@ -160,7 +160,7 @@ pub struct Decision {
 
 /// Which decisions are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct DecisionFilter {
     /// Only those of this trace id or correlation id.
     #[serde(skip_serializing_if = "Option::is_none")]

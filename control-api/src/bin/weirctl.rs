@@ -1,2 +1,0 @@
-//! `weirctl`: the control API for people.
-fn main() {}

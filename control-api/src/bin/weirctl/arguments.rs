@@ -1,0 +1,124 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use control_api::client::IfMatch;
+
+/// Reads and changes the policy of a running weir, and shows what it does.
+#[derive(Debug, Parser)]
+#[command(name = "weirctl", version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// The control socket; without it the pod's, or the newest of your own `weir run`s
+    #[arg(long, global = true, env = "WEIR_CONTROL_SOCKET", value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// How to print; without it, for people
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// JSON; one object a line where it goes on for ever
+    Json,
+    /// YAML
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the proxy as a whole
+    Status,
+    /// Show the policy in force, or that of an earlier revision
+    Get {
+        /// The revision
+        #[arg(long, value_name = "N")]
+        revision: Option<u64>,
+    },
+    /// Put a policy into force
+    Apply {
+        /// File with the policy, YAML or JSON; - is standard input
+        file: PathBuf,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// The revision that may be replaced, or * for any; without it, the one in force now
+        #[arg(long, value_name = "N", value_parser = if_match)]
+        if_match: Option<IfMatch>,
+    },
+    /// Show what applying a policy would change
+    Diff {
+        /// File with the policy, YAML or JSON; - is standard input
+        file: PathBuf,
+    },
+    /// Check a policy without a running weir
+    Check {
+        /// File with the policy, YAML or JSON; - is standard input
+        file: PathBuf,
+    },
+    /// List the revisions that are remembered
+    History,
+    /// Put the policy of an earlier revision into force again
+    Rollback {
+        /// The revision to go back to
+        revision: u64,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Follow the revisions as they come
+    Watch {
+        /// Start after this revision
+        #[arg(long, value_name = "N")]
+        since: Option<u64>,
+    },
+    /// List what weir did to calls that changed their fate, and why
+    Decisions {
+        /// Only those of this trace id or correlation id
+        #[arg(long, value_name = "ID")]
+        trace: Option<String>,
+        /// Only those about this destination
+        #[arg(long, value_name = "NAME")]
+        destination: Option<String>,
+        /// At most this many, the latest
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+        /// Go on as they come
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// List destinations: state, limit, in flight, queue, budget, latency
+    Destinations,
+    /// List open connections from the application
+    Connections,
+    /// Change how much the proxy logs, until it ends
+    LogLevel {
+        /// error, warn, info, debug, trace, or a filter such as info,sidecar=debug
+        level: String,
+    },
+    /// Show which route a call takes, and all its settings
+    Explain {
+        /// HTTP method
+        method: http::Method,
+        /// The call's URL, such as <http://payments.shop.svc/v1/pay>
+        url: http::Uri,
+        /// Ask this policy file instead of a running weir
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+    },
+}
+
+fn if_match(text: &str) -> Result<IfMatch, String> {
+    if text == "*" {
+        return Ok(IfMatch::Any);
+    }
+    text.trim_matches('"')
+        .parse()
+        .map(IfMatch::Revision)
+        .map_err(|_| "expected a revision or *".to_owned())
+}
