@@ -1,13 +1,16 @@
 //! What can be seen of weir: metrics, spans, decisions, logs.
 //!
 //! The data plane tells [`Telemetry`] once, when a call ends. A call that nobody needs to read about costs some relaxed
-//! additions; only one that is exported, or whose fate was changed, is handed over whole.
+//! additions; only one that is exported, logged or looked at, or whose fate was changed, is handed over whole.
 
 pub mod decisions;
-pub mod facts;
+pub mod kept;
 pub mod metrics;
+pub mod otlp;
 pub mod record;
 pub mod sampler;
+pub mod settings;
+pub mod spans;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -15,9 +18,12 @@ pub(crate) mod fixture;
 use std::sync::Arc;
 
 use decisions::Decisions;
+use kept::KeptCall;
 use metrics::{DestinationMetrics, Metrics};
+use otlp::{SpanExport, SpanQueue};
 use record::{CallRecord, Ended, Sampling, TraceId};
 use sampler::Sampler;
+use settings::Settings;
 
 /// Where everything that can be seen goes. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +34,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     decisions: Decisions,
     sampler: Sampler,
+    spans: Option<SpanQueue>,
 }
 
 /// What is still wanted of a call after it was counted.
@@ -35,17 +42,35 @@ struct Inner {
 #[must_use = "a call that is wanted is handed over with `Telemetry::keep`"]
 pub struct Wanted {
     decisions: bool,
+    spans: bool,
 }
 
 impl Wanted {
     /// Whether the call's record must be built and handed over.
     #[must_use]
     pub fn is_any(self) -> bool {
-        self.decisions
+        self.decisions || self.spans
     }
 }
 
 impl Telemetry {
+    /// What these settings ask for. The second is the exporter's task, where spans are exported: run it on the aux runtime.
+    #[must_use]
+    pub fn new(settings: Settings) -> (Self, Option<SpanExport>) {
+        let metrics = Arc::new(Metrics::default());
+        let pipeline = settings
+            .export
+            .map(|export| otlp::pipeline(export, metrics.clone()));
+        let (queue, export) = pipeline.unzip();
+        let inner = Inner {
+            metrics,
+            decisions: Decisions::default(),
+            sampler: settings.sampler,
+            spans: queue,
+        };
+        (Self(Arc::new(inner)), export)
+    }
+
     /// What is counted.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
@@ -59,6 +84,8 @@ impl Telemetry {
     }
 
     /// Whether a trace is exported; `parent` is the sampled flag of the caller's context, where there is one.
+    ///
+    /// The answer does not depend on whether weir has a collector: the flag goes upstream, where others may have one.
     #[must_use]
     pub fn sample(&self, parent: Option<bool>, trace_id: &TraceId) -> Sampling {
         self.0.sampler.sample(parent, trace_id)
@@ -70,8 +97,14 @@ impl Telemetry {
     pub fn count(&self, destination: &DestinationMetrics, ended: &Ended<'_>) -> Wanted {
         destination.count(ended);
         self.0.metrics.decided(ended.decisions);
+        let is_exported = match ended.sampling {
+            Sampling::Sampled => true,
+            Sampling::CallerDeclined => false,
+            Sampling::PassedOver => ended.is_notable(),
+        };
         Wanted {
             decisions: !ended.decisions.is_empty(),
+            spans: is_exported && self.0.spans.is_some(),
         }
     }
 
@@ -80,7 +113,9 @@ impl Telemetry {
         if wanted.decisions {
             self.0.decisions.keep(&record);
         }
-        drop(record);
+        if let Some(spans) = self.0.spans.as_ref().filter(|_| wanted.spans) {
+            spans.offer(KeptCall::from(record));
+        }
     }
 
     /// Counts a finished call and keeps it where it is wanted: [`count`](Self::count) and [`keep`](Self::keep) in one, for

@@ -64,6 +64,15 @@ pub enum DestinationState {
 }
 
 impl DestinationState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Healthy,
+        Self::Queueing,
+        Self::Shedding,
+        Self::Exhausted,
+        Self::Probing,
+    ];
+
     /// The state's name in JSON, metrics and logs.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -104,6 +113,8 @@ pub struct Destination {
     pub oldest_wait_ms: f64,
     /// Retries that the budget allows now.
     pub budget_balance: f64,
+    /// Endpoints that the breaker leaves alone now.
+    pub ejected_endpoints: u32,
     /// How long attempts take.
     pub latency: Latency,
     /// Calls since the destination became known.
@@ -138,7 +149,7 @@ pub struct Decision {
     pub sequence: u64,
     /// When.
     pub at: Timestamp,
-    /// What was done: `shed`, `queued`, `retried`, `retry-refused`, `timed-out`, `ejected`.
+    /// What was done: `shed`, `queued`, `retried`, `retry_refused`, `timed_out`, `ejected`.
     pub what: String,
     /// Why, in a word.
     pub reason: String,

@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::metrics::destinations::shortened;
+use control_api::view;
+
+use super::kept::{hex, readable};
 use super::record::{CallRecord, TraceId, Verdict};
 
 /// Most decisions that are kept; about 300 bytes each.
@@ -15,14 +17,11 @@ use super::record::{CallRecord, TraceId, Verdict};
 /// Enough for a minute of a shed every 60 ms. What is older is found in the spans.
 pub const DECISIONS_MAX: usize = 1024;
 
-/// Longest correlation id that is kept, in bytes. Ids come from outside; ours have 36.
-pub const CORRELATION_ID_BYTES_MAX: usize = 128;
-
 /// One decision of one call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecisionEntry {
-    /// Counts up from 1 for as long as the process lives; gaps show what fell out of the ring.
-    pub number: u64,
+    /// Counts up from 1 for as long as the process lives.
+    pub sequence: u64,
     /// When it was decided.
     pub at: SystemTime,
     /// What was decided.
@@ -43,22 +42,25 @@ pub struct DecisionEntry {
     pub inputs: Box<[(&'static str, f64)]>,
 }
 
-/// Which decisions are asked for.
-#[derive(Debug, Clone, Default)]
-pub struct DecisionFilter {
-    /// Only those of this trace.
-    pub trace_id: Option<TraceId>,
-    /// Only those of this destination.
-    pub destination: Option<String>,
-}
-
-impl DecisionFilter {
-    fn takes(&self, entry: &DecisionEntry) -> bool {
-        self.trace_id.is_none_or(|trace| trace == entry.trace_id)
-            && self
-                .destination
-                .as_ref()
-                .is_none_or(|name| **name == *entry.destination)
+impl DecisionEntry {
+    /// As the control API and the live page show it.
+    #[must_use]
+    pub fn view(&self) -> view::Decision {
+        let inputs = self.inputs.iter();
+        view::Decision {
+            sequence: self.sequence,
+            at: self.at.into(),
+            what: self.verdict.as_str().to_owned(),
+            reason: self.reason.to_owned(),
+            destination: self.destination.to_string(),
+            route: self.route.to_string(),
+            revision: self.revision,
+            correlation_id: Some(self.correlation_id.to_string()),
+            trace_id: Some(hex(&self.trace_id)),
+            inputs: inputs
+                .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+                .collect(),
+        }
     }
 }
 
@@ -84,7 +86,7 @@ impl Decisions {
             .decisions
             .iter()
             .map(|decision| DecisionEntry {
-                number: 0,
+                sequence: 0,
                 at: record.began + decision.at,
                 verdict: decision.what,
                 reason: decision.reason,
@@ -99,7 +101,7 @@ impl Decisions {
         let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for mut entry in entries {
             ring.made += 1;
-            entry.number = ring.made;
+            entry.sequence = ring.made;
             if ring.entries.len() >= DECISIONS_MAX {
                 ring.entries.pop_front();
             }
@@ -107,16 +109,20 @@ impl Decisions {
         }
     }
 
-    /// The latest decisions that `filter` takes, newest first, at most `count`.
+    /// The decisions that `filter` accepts, the oldest first; of those the latest, if it has a limit.
     #[must_use]
-    pub fn latest(&self, filter: &DecisionFilter, count: usize) -> Vec<DecisionEntry> {
+    pub fn answer(&self, filter: &view::DecisionFilter) -> Vec<view::Decision> {
+        let wanted = Wanted::from(filter);
         let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let newest_first = ring.entries.iter().rev();
-        newest_first
-            .filter(|entry| filter.takes(entry))
-            .take(count)
+        let chosen: Vec<_> = newest_first
+            .filter(|entry| wanted.takes(entry))
+            .take(filter.limit.unwrap_or(usize::MAX))
             .cloned()
-            .collect()
+            .collect();
+        // Text is made from them after the lock is given back.
+        drop(ring);
+        chosen.iter().rev().map(DecisionEntry::view).collect()
     }
 
     /// How many were made since the process started.
@@ -126,15 +132,53 @@ impl Decisions {
     }
 }
 
-/// An outside id as text that is safe to show: printable ASCII, shortened.
-pub(super) fn readable(id: &http::HeaderValue) -> Box<str> {
-    shortened(id.to_str().unwrap_or_default(), CORRELATION_ID_BYTES_MAX).into()
+/// A filter, parsed once so that it compares without making text.
+struct Wanted<'a> {
+    trace: Option<(&'a str, Option<TraceId>)>,
+    destination: Option<&'a str>,
+    since: u64,
+}
+
+impl<'a> From<&'a view::DecisionFilter> for Wanted<'a> {
+    fn from(filter: &'a view::DecisionFilter) -> Self {
+        Self {
+            trace: filter.trace.as_deref().map(|text| (text, trace_id(text))),
+            destination: filter.destination.as_deref(),
+            since: filter.since.unwrap_or(0),
+        }
+    }
+}
+
+impl Wanted<'_> {
+    fn takes(&self, entry: &DecisionEntry) -> bool {
+        self.trace
+            .is_none_or(|(text, id)| id == Some(entry.trace_id) || *text == *entry.correlation_id)
+            && self
+                .destination
+                .is_none_or(|name| *name == *entry.destination)
+            && entry.sequence > self.since
+    }
+}
+
+/// 32 hexadecimal digits as a trace id.
+fn trace_id(text: &str) -> Option<TraceId> {
+    let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u128::from_str_radix(text, 16).ok().filter(|_| is_id)?;
+    Some(number.to_be_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::telemetry::fixture;
+
+    fn ask(trace: Option<&str>, destination: Option<&str>) -> view::DecisionFilter {
+        view::DecisionFilter {
+            trace: trace.map(str::to_owned),
+            destination: destination.map(str::to_owned),
+            ..view::DecisionFilter::default()
+        }
+    }
 
     #[test]
     fn the_ring_keeps_the_newest_and_counts_all() {
@@ -145,35 +189,64 @@ mod tests {
             decisions.keep(&record);
         }
         assert_eq!(decisions.made(), 2000);
-        let latest = decisions.latest(&DecisionFilter::default(), usize::MAX);
-        assert_eq!(latest.len(), DECISIONS_MAX);
-        assert_eq!((latest[0].number, latest[0].revision), (2000, 1999));
-        assert_eq!(latest.last().unwrap().revision, 2000 - 1024);
+        let kept = decisions.answer(&ask(None, None));
+        assert_eq!(kept.len(), DECISIONS_MAX);
+        let last = kept.last().unwrap();
+        assert_eq!((last.sequence, last.revision), (2000, 1999));
+        assert_eq!(kept[0].revision, 2000 - 1024);
     }
 
     #[test]
-    fn a_filter_finds_the_decisions_of_a_trace_or_a_destination() {
+    fn a_filter_finds_the_decisions_of_a_trace_a_correlation_id_or_a_destination() {
         let decisions = Decisions::default();
         let mut record = fixture::shed_call();
         decisions.keep(&record);
         record.trace_id = [9; 16];
         record.destination = Arc::from("other:80");
         decisions.keep(&record);
-        let of_trace = DecisionFilter {
-            trace_id: Some([9; 16]),
-            ..DecisionFilter::default()
+        let count = |filter| decisions.answer(&filter).len();
+        assert_eq!(count(ask(Some(&"09".repeat(16)), None)), 1);
+        assert_eq!(
+            count(ask(Some("0191b2c4-7d1a-7000-8000-000000000001"), None)),
+            2
+        );
+        assert_eq!(count(ask(Some(&"09".repeat(16)), Some("payments:80"))), 0);
+        assert_eq!(count(ask(Some("+9"), None)), 0);
+        let since = view::DecisionFilter {
+            since: Some(1),
+            ..view::DecisionFilter::default()
         };
-        assert_eq!(decisions.latest(&of_trace, 10).len(), 1);
-        let of_both = DecisionFilter {
-            trace_id: Some([9; 16]),
-            destination: Some("payments:80".to_owned()),
-        };
-        assert_eq!(decisions.latest(&of_both, 10), Vec::new());
+        assert_eq!(count(since), 1);
     }
 
     #[test]
-    fn a_long_correlation_id_is_shortened() {
-        let id = http::HeaderValue::from_str(&"x".repeat(70_000)).unwrap();
-        assert_eq!(readable(&id).len(), CORRELATION_ID_BYTES_MAX);
+    fn a_limit_keeps_the_latest_and_the_oldest_of_them_comes_first() {
+        let decisions = Decisions::default();
+        for _ in 0..5 {
+            decisions.keep(&fixture::shed_call());
+        }
+        let limited = view::DecisionFilter {
+            limit: Some(2),
+            ..view::DecisionFilter::default()
+        };
+        let sequences: Vec<_> = decisions
+            .answer(&limited)
+            .iter()
+            .map(|d| d.sequence)
+            .collect();
+        assert_eq!(sequences, [4, 5]);
+    }
+
+    #[test]
+    fn a_decision_is_shown_with_its_inputs() {
+        let decisions = Decisions::default();
+        decisions.keep(&fixture::shed_call());
+        let shown = decisions.answer(&ask(None, None)).remove(0);
+        assert_eq!(
+            (shown.what.as_str(), shown.reason.as_str()),
+            ("shed", "queue_full")
+        );
+        assert_eq!(shown.inputs["queue_length"], 64.0);
+        assert_eq!(shown.trace_id.unwrap(), "ab".repeat(16));
     }
 }

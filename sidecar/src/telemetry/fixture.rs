@@ -1,10 +1,12 @@
-//! Finished calls for tests.
+//! Finished calls, and a proxy that answers what it was told, for tests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use control_api::policy::Priority;
+use control_api::server::{Introspect, UnknownLogLevel};
+use control_api::view;
 
 use super::record::{
     AttemptEnd, AttemptRecord, CallRecord, Decision, Outcome, Protocol, Sampling, Verdict,
@@ -114,4 +116,35 @@ pub(crate) fn shed_call() -> CallRecord {
         inputs: vec![("queue_length", 64.0), ("limit", 8.0)],
     }];
     record
+}
+
+/// A proxy that answers what it was told.
+#[derive(Debug, Default)]
+pub(crate) struct FakeProxy {
+    pub(crate) revision: u64,
+    pub(crate) destinations: Vec<view::Destination>,
+}
+
+impl Introspect for FakeProxy {
+    fn status(&self) -> view::Status {
+        let mut status = view::Status::default();
+        status.policy.revision.revision = self.revision;
+        status
+    }
+
+    fn destinations(&self) -> Vec<view::Destination> {
+        self.destinations.clone()
+    }
+
+    fn decisions(&self, _filter: &view::DecisionFilter) -> Vec<view::Decision> {
+        Vec::new()
+    }
+
+    fn connections(&self) -> Vec<view::Connection> {
+        Vec::new()
+    }
+
+    fn set_log_level(&self, _level: &str) -> Result<(), UnknownLogLevel> {
+        Ok(())
+    }
 }

@@ -5,6 +5,8 @@ mod page;
 use std::fmt;
 use std::sync::Arc;
 
+use control_api::server::Introspect;
+use control_api::view::{Destination, DestinationState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
@@ -12,7 +14,6 @@ use prometheus_client::registry::Registry;
 use super::Metrics;
 use super::destinations::{DESTINATIONS_MAX, OTHER};
 use super::process::ProcessFacts;
-use crate::telemetry::facts::{DestinationFacts, Facts, State};
 use page::Page;
 
 /// The `Content-Type` of the page.
@@ -23,13 +24,13 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub struct Exposition(Registry);
 
 impl Exposition {
-    /// A page of these counts, and of the state that `facts` answers for at each scrape.
+    /// A page of these counts, and of the state that `proxy` answers for at each scrape.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, facts: Arc<dyn Facts>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, proxy: Arc<dyn Introspect>) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Everything {
             metrics,
-            facts,
+            proxy,
             process: ProcessFacts::read,
         }));
         Self(registry)
@@ -38,13 +39,13 @@ impl Exposition {
     #[cfg(test)]
     fn of_process(
         metrics: Arc<Metrics>,
-        facts: Arc<dyn Facts>,
+        proxy: Arc<dyn Introspect>,
         process: fn() -> ProcessFacts,
     ) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Everything {
             metrics,
-            facts,
+            proxy,
             process,
         }));
         Self(registry)
@@ -63,7 +64,7 @@ impl Exposition {
 
 struct Everything {
     metrics: Arc<Metrics>,
-    facts: Arc<dyn Facts>,
+    proxy: Arc<dyn Introspect>,
     process: fn() -> ProcessFacts,
 }
 
@@ -77,52 +78,48 @@ impl Collector for Everything {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         page.calls(&self.metrics.destinations.all())?;
-        page.destination_state(&folded(self.facts.destinations()))?;
+        page.destination_state(&folded(self.proxy.destinations()))?;
         page.decisions(&self.metrics)?;
         page.connections(&self.metrics)?;
         page.workers(&self.metrics.workers())?;
-        page.policy(&self.metrics, self.facts.as_ref())?;
+        page.policy(&self.metrics, self.proxy.status().policy.revision.revision)?;
         page.telemetry(&self.metrics)?;
         page.process((self.process)())
     }
 }
 
-/// At most [`DESTINATIONS_MAX`] of them, sorted and each name and scope once; the rest, and those that are counted as
-/// [`OTHER`], are added up as [`OTHER`].
-fn folded(all: Vec<DestinationFacts>) -> Vec<DestinationFacts> {
-    let (mut shown, mut rest): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .partition(|facts| &**facts.metrics.name() != OTHER);
-    shown.sort_by(|left, right| (&left.name, &left.scope).cmp(&(&right.name, &right.scope)));
-    shown.dedup_by(|later, kept| {
+/// At most [`DESTINATIONS_MAX`] of them, sorted, each name and scope once; the rest are added up as [`OTHER`].
+fn folded(mut all: Vec<Destination>) -> Vec<Destination> {
+    all.sort_by(|left, right| (&left.name, &left.scope).cmp(&(&right.name, &right.scope)));
+    all.dedup_by(|later, kept| {
         let same = later.name == kept.name && later.scope == kept.scope;
         if same {
             add(kept, later);
         }
         same
     });
-    rest.extend(shown.drain(shown.len().min(DESTINATIONS_MAX)..));
-    let other = rest.into_iter().reduce(|mut sum, facts| {
-        add(&mut sum, &facts);
+    let rest = all.drain(all.len().min(DESTINATIONS_MAX)..);
+    let other = rest.reduce(|mut sum, destination| {
+        add(&mut sum, &destination);
         sum
     });
-    shown.extend(other.map(|mut other| {
-        other.name = Arc::from(OTHER);
+    all.extend(other.map(|mut other| {
+        OTHER.clone_into(&mut other.name);
         other.scope = None;
         other
     }));
-    shown
+    all
 }
 
-fn add(sum: &mut DestinationFacts, facts: &DestinationFacts) {
-    sum.limit += facts.limit;
-    sum.in_flight += facts.in_flight;
-    sum.queue_length += facts.queue_length;
-    sum.queue_oldest = sum.queue_oldest.max(facts.queue_oldest);
-    sum.budget += facts.budget;
-    sum.endpoints_ejected += facts.endpoints_ejected;
-    if sum.state == State::Healthy {
-        sum.state = facts.state;
+fn add(sum: &mut Destination, one: &Destination) {
+    sum.limit = sum.limit.saturating_add(one.limit);
+    sum.in_flight = sum.in_flight.saturating_add(one.in_flight);
+    sum.queue_length = sum.queue_length.saturating_add(one.queue_length);
+    sum.oldest_wait_ms = sum.oldest_wait_ms.max(one.oldest_wait_ms);
+    sum.budget_balance += one.budget_balance;
+    sum.ejected_endpoints = sum.ejected_endpoints.saturating_add(one.ejected_endpoints);
+    if sum.state == DestinationState::Healthy {
+        sum.state = one.state;
     }
 }
 

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use control_api::view::{Destination, DestinationState};
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 
-use crate::telemetry::facts::{DestinationFacts, Facts, State};
 use crate::telemetry::metrics::declared::{self, Declaration};
 use crate::telemetry::metrics::destinations::DestinationMetrics;
 use crate::telemetry::metrics::labels::{Closed, Detection, Side};
@@ -78,33 +78,33 @@ impl Page<'_> {
         Ok(())
     }
 
-    pub(super) fn destination_state(&mut self, all: &[DestinationFacts]) -> fmt::Result {
+    pub(super) fn destination_state(&mut self, all: &[Destination]) -> fmt::Result {
         let gauges: [(&Declaration, Level); 4] = [
             (&declared::QUEUE_LENGTH, |facts| facts.queue_length),
             (&declared::LIMIT, |facts| facts.limit),
             (&declared::IN_FLIGHT, |facts| facts.in_flight),
-            (&declared::EJECTED, |facts| facts.endpoints_ejected),
+            (&declared::EJECTED, |facts| facts.ejected_endpoints),
         ];
         for (declared, value) in gauges {
             let mut family = self.family(declared)?;
             for facts in all {
-                with_scope(facts, |labels| family.level(labels, value(facts)))?;
+                with_scope(facts, |labels| family.level(labels, value(facts).into()))?;
             }
         }
         let mut family = self.family(&declared::QUEUE_OLDEST)?;
         for facts in all {
-            let age = facts.queue_oldest.unwrap_or_default().as_secs_f64();
+            let age = facts.oldest_wait_ms / 1e3;
             with_scope(facts, |labels| family.amount(labels, age))?;
         }
         let mut family = self.family(&declared::BUDGET)?;
         for facts in all {
-            with_scope(facts, |labels| family.amount(labels, facts.budget))?;
+            with_scope(facts, |labels| family.amount(labels, facts.budget_balance))?;
         }
         let mut family = self.family(&declared::STATE)?;
         for facts in all {
-            for state in State::ALL {
+            for state in DestinationState::ALL {
                 with_scope(facts, |labels| {
-                    let labels = [labels, &[("state", state.as_str())]].concat();
+                    let labels = [labels, &[("state", state.word())]].concat();
                     family.level(&labels, u64::from(facts.state == state))
                 })?;
             }
@@ -172,9 +172,9 @@ impl Page<'_> {
         Ok(())
     }
 
-    pub(super) fn policy(&mut self, metrics: &Metrics, facts: &dyn Facts) -> fmt::Result {
+    pub(super) fn policy(&mut self, metrics: &Metrics, revision: u64) -> fmt::Result {
         self.family(&declared::POLICY_REVISION)?
-            .level(&[], facts.policy_revision())?;
+            .level(&[], revision)?;
         let mut family = self.family(&declared::POLICY_UPDATES)?;
         for (update, count) in metrics.policy_updates.each() {
             family.count(&[("result", update.word())], count)?;
@@ -221,7 +221,7 @@ impl Page<'_> {
 }
 
 /// Reads one number of a destination.
-type Level = fn(&DestinationFacts) -> u64;
+type Level = fn(&Destination) -> u32;
 
 type Labels<'a> = &'a [(&'static str, &'a str)];
 
@@ -294,10 +294,7 @@ impl Family<'_> {
     }
 }
 
-fn with_scope(
-    facts: &DestinationFacts,
-    write: impl FnOnce(Labels<'_>) -> fmt::Result,
-) -> fmt::Result {
+fn with_scope(facts: &Destination, write: impl FnOnce(Labels<'_>) -> fmt::Result) -> fmt::Result {
     match &facts.scope {
         Some(scope) => write(&[("destination", &facts.name), ("scope", scope)]),
         None => write(&[("destination", &facts.name)]),

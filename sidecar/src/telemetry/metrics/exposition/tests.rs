@@ -3,41 +3,33 @@ use std::time::Duration;
 use expect_test::expect_file;
 
 use super::*;
-use crate::telemetry::facts::NoFacts;
-use crate::telemetry::fixture::{self, millis};
+use crate::telemetry::fixture::{self, FakeProxy, millis};
 use crate::telemetry::metrics::declared;
 use crate::telemetry::metrics::labels::Side;
 use crate::telemetry::metrics::{Detection, Malformed, PolicyUpdate, Speaks};
 use crate::telemetry::record::Outcome;
 
-#[derive(Debug)]
-struct TwoScopes(Arc<Metrics>);
-
-impl Facts for TwoScopes {
-    fn destinations(&self) -> Vec<DestinationFacts> {
-        let shared = DestinationFacts {
-            name: Arc::from("payments:80"),
-            scope: None,
-            state: State::Queueing,
-            limit: 8,
-            in_flight: 8,
-            queue_length: 3,
-            queue_oldest: Some(millis(250)),
-            budget: 2.5,
-            endpoints_ejected: 1,
-            metrics: self.0.destination("payments:80"),
-        };
-        let scoped = DestinationFacts {
-            scope: Some(Arc::from("pay \"now\"")),
-            state: State::Healthy,
-            queue_oldest: None,
-            ..shared.clone()
-        };
-        vec![scoped, shared]
-    }
-
-    fn policy_revision(&self) -> u64 {
-        7
+fn two_scopes() -> FakeProxy {
+    let shared = Destination {
+        name: "payments:80".to_owned(),
+        state: DestinationState::Queueing,
+        limit: 8,
+        in_flight: 8,
+        queue_length: 3,
+        oldest_wait_ms: 250.0,
+        budget_balance: 2.5,
+        ejected_endpoints: 1,
+        ..Destination::default()
+    };
+    let scoped = Destination {
+        scope: Some("pay \"now\"".to_owned()),
+        state: DestinationState::Healthy,
+        oldest_wait_ms: 0.0,
+        ..shared.clone()
+    };
+    FakeProxy {
+        revision: 7,
+        destinations: vec![scoped, shared],
     }
 }
 
@@ -69,15 +61,17 @@ async fn the_page_is_what_it_was() {
     metrics.worker(0).set_busy(millis(1500));
     let connection = metrics.connection(Side::Downstream, Speaks::Http1);
     connection.received(100);
-    let facts = Arc::new(TwoScopes(metrics.clone()));
-    let page = Exposition::of_process(metrics.clone(), facts, fixed_process);
+    let proxy = Arc::new(two_scopes());
+    let page = Exposition::of_process(metrics.clone(), proxy, fixed_process);
     expect_file!["page.txt"].assert_eq(&page.text().unwrap());
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_declared_metric_is_on_the_page_and_nothing_else() {
     let metrics = Arc::new(Metrics::default());
-    let page = Exposition::new(metrics, Arc::new(NoFacts)).text().unwrap();
+    let page = Exposition::new(metrics, Arc::new(FakeProxy::default()))
+        .text()
+        .unwrap();
     let scraped: Vec<_> = page
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
@@ -103,7 +97,7 @@ async fn a_hostile_destination_name_cannot_break_out_of_its_label() {
     let telemetry = crate::telemetry::Telemetry::default();
     let destination = telemetry.metrics().destination("a\"} 1\nfake{x=\"\\");
     telemetry.record(&destination, fixture::answered_call());
-    let page = Exposition::new(telemetry.metrics().clone(), Arc::new(NoFacts));
+    let page = Exposition::new(telemetry.metrics().clone(), Arc::new(FakeProxy::default()));
     let page = page.text().unwrap();
     assert!(!page.lines().any(|line| line.starts_with("fake")));
     assert!(
@@ -112,29 +106,17 @@ async fn a_hostile_destination_name_cannot_break_out_of_its_label() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn destinations_beyond_the_bound_are_added_up() {
-    let metrics = Arc::new(Metrics::default());
-    let mut all = Vec::new();
-    for number in 0..300 {
-        let name = format!("host-{number:03}:80");
-        all.push(DestinationFacts {
-            name: Arc::from(name.as_str()),
-            scope: None,
-            state: State::Healthy,
-            limit: 10,
-            in_flight: 1,
-            queue_length: 0,
-            queue_oldest: None,
-            budget: 1.0,
-            endpoints_ejected: 0,
-            metrics: metrics.destination(&name),
-        });
-    }
-    let folded = folded(all);
+#[test]
+fn destinations_beyond_the_bound_are_added_up() {
+    let all = (0..300).map(|number| Destination {
+        name: format!("host-{number:03}:80"),
+        limit: 10,
+        ..Destination::default()
+    });
+    let folded = folded(all.collect());
     assert_eq!(folded.len(), DESTINATIONS_MAX + 1);
     let other = folded.last().unwrap();
-    assert_eq!((&*other.name, other.limit), (OTHER, 440));
+    assert_eq!((other.name.as_str(), other.limit), (OTHER, 440));
 }
 
 #[test]
