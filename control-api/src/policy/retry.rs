@@ -84,6 +84,10 @@ pub enum Methods {
 }
 
 /// Retries per success.
+///
+/// Gateway API's retry budget (GEP-3388) says the same in other words: `budgetPercent: 20` is a ratio of 0.2, and what
+/// its `minRetryRate` lets through while there is little traffic is here the burst. Its `interval` has no counterpart:
+/// deposits are spent when they are needed, and never more than a burst of them is saved up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Retries that one success deposits, in thousandths of a retry.

@@ -1,4 +1,6 @@
 use http::Method;
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::document::Document;
@@ -86,4 +88,73 @@ fn opaque_ports_are_added_to_the_built_in_ones() {
     assert!(policy.is_opaque_port(25));
     assert!(!policy.is_opaque_port(80));
     assert!(!Policy::default().is_opaque_port(9999));
+}
+
+/// A route over few hosts, ports, paths and methods, so that many of them match the same call.
+fn any_match() -> impl Strategy<Value = Value> {
+    let pick = |words: &'static [&'static str]| prop::option::of(prop::sample::select(words));
+    (
+        pick(&["a", "b.a", "c.b.a", "*.a", "*.b.a", "*"]),
+        prop::option::of(80u16..82),
+        pick(&["/", "/x", "/x/", "/x/y", "/xy"]),
+        pick(&["GET", "POST"]),
+    )
+        .prop_map(|(authority, port, prefix, method)| {
+            let path = prefix.map(|prefix| json!({"prefix": prefix}));
+            let methods = method.map(|method| [method]);
+            json!({"authority": authority, "port": port, "path": path, "methods": methods})
+        })
+}
+
+/// How specific a route is if it matches, by the words of the document's definition.
+fn specificity(route: &Value, target: &Target<'_>) -> Option<(usize, bool, Option<usize>, bool)> {
+    let authority = match route["authority"].as_str().unwrap_or("*") {
+        "*" => Some(0),
+        suffix if suffix.starts_with('*') => {
+            let domain = suffix.trim_start_matches('*');
+            target.host.ends_with(domain).then_some(domain.len())
+        }
+        host => (host == target.host).then_some(1000),
+    }?;
+    let port = route["port"].as_u64();
+    let prefix = route["path"]["prefix"].as_str();
+    let prefix = prefix.map(|prefix| prefix.trim_end_matches('/'));
+    let segments = |path: &str| -> Vec<String> { path.split('/').map(str::to_owned).collect() };
+    let covered = |prefix: &str| segments(target.path).starts_with(&segments(prefix));
+    let method = route["methods"][0].as_str();
+    let matches = port.is_none_or(|port| port == u64::from(target.port))
+        && prefix.is_none_or(|prefix| !target.path.is_empty() && covered(prefix))
+        && method.is_none_or(|method| method == target.method.as_str());
+    matches.then_some((
+        authority,
+        port.is_some(),
+        prefix.map(str::len),
+        method.is_some(),
+    ))
+}
+
+proptest! {
+    #[test]
+    fn the_grouped_routes_find_what_a_look_at_every_route_finds(
+        routes in prop::collection::vec(any_match(), 0..12),
+        host in prop::sample::select(vec!["a", "b.a", "c.b.a", "d.c.b.a", "xa", "x", ""]),
+        port in 80u16..83,
+        path in prop::sample::select(vec!["", "/", "/x", "/x/", "/x/y", "/x/y/z", "/xy", "/xyz"]),
+        post: bool,
+    ) {
+        let method = if post { Method::POST } else { Method::GET };
+        let target = Target { host, port, path, method: &method };
+        let named = routes.iter().enumerate();
+        let named: Vec<Value> = named
+            .map(|(index, route)| json!({"name": format!("r{index}"), "match": route}))
+            .collect();
+        let document = json!({"version": "weir/v1", "routes": named});
+        let policy = Document::from_value(&document).unwrap().compile();
+        let matching = routes.iter().enumerate();
+        let best = matching
+            .filter_map(|(index, route)| Some((specificity(route, &target)?, std::cmp::Reverse(index))))
+            .max();
+        let expected = best.map_or("defaults".to_owned(), |(_, index)| format!("r{}", index.0));
+        prop_assert_eq!(&*policy.rule(&target).name, expected.as_str());
+    }
 }

@@ -223,11 +223,12 @@ async fn answer(
     let caller = match caller {
         Ok(caller) => caller,
         Err(refusal) => {
-            counts.refused_callers.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                reason = refusal.problem().detail,
-                "control API caller refused"
-            );
+            let refused = counts.refused_callers.fetch_add(1, Ordering::Relaxed) + 1;
+            // Logged ever more rarely: whoever may not call may not fill the log either.
+            if refused.is_power_of_two() {
+                let reason = refusal.problem().detail;
+                tracing::warn!(refused, reason, "control API caller refused");
+            }
             return refusal.into_response();
         }
     };

@@ -30,10 +30,9 @@ type Numbered = Result<Path<u64>, PathRejection>;
 /// `GET /v1/policy`
 pub(super) async fn read(State(api): State<Api>, headers: HeaderMap) -> Response {
     let active = api.store.current();
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| {
-        let tags = entity_tags(value);
-        tags.is_none_or(|tags| tags.contains(&active.revision))
-    });
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|value| names(value, active.revision));
     if known {
         return (
             StatusCode::NOT_MODIFIED,
@@ -295,6 +294,16 @@ fn expected(value: &HeaderValue, current: u64) -> Result<Expected, Refusal> {
             "If-Match: expected a revision in quotes, such as \"7\", or *".to_owned(),
         )),
     }
+}
+
+/// Whether `If-None-Match` names a revision. RFC 9110 §13.1.2: weak tags count here.
+fn names(value: &HeaderValue, revision: u64) -> bool {
+    let text = value.to_str().unwrap_or_default();
+    let names_it = |tag: &str| {
+        let tag = tag.trim().trim_start_matches("W/");
+        tag.trim_matches('"').parse() == Ok(revision)
+    };
+    text.trim() == "*" || text.split(',').any(names_it)
 }
 
 /// The revisions in a list of entity tags; those that are none of ours are left out. None: `*`, any revision.

@@ -67,8 +67,10 @@ impl FileWatch {
             });
             match looked.await {
                 Ok(watch) => self = watch,
-                // The runtime is shutting down.
-                Err(_) => return,
+                // The runtime is shutting down, or there is a bug; either way nobody looks any more.
+                Err(error) => {
+                    return tracing::error!(%error, "the policy file is no longer watched");
+                }
             }
         }
     }

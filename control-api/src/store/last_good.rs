@@ -88,9 +88,15 @@ fn read(path: &Path) -> io::Result<Saved> {
     File::open(path)?
         .take(BYTES_MAX)
         .read_to_string(&mut text)?;
-    Ok(serde_json::from_str(&text)?)
+    let saved: Saved = serde_json::from_str(&text)?;
+    if !(1..=REVISION_MAX).contains(&saved.written.revision) {
+        return Err(io::Error::other("its revision is no number that we give"));
+    }
+    Ok(saved)
 }
 
+/// Highest revision that is read back: the largest whole number that every JSON reader keeps exact (RFC 8259 §6).
+const REVISION_MAX: u64 = (1 << 53) - 1;
 const FILE_NAME: &str = "last-good-policy.json";
 /// Most that is read back: the canonical form of the largest document is a few times as long as its text.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;

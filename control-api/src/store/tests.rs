@@ -178,6 +178,7 @@ fn a_damaged_last_good_policy_is_ignored() {
         "{",
         "{\"written\":{},\"document\":{\"version\":\"weir/v0\"}}",
         "\u{0}",
+        "{\"written\":{\"revision\":18446744073709551615},\"document\":{\"version\":\"weir/v1\"}}",
     ] {
         fs::write(dir.path().join("last-good-policy.json"), damage).unwrap();
         let (store, _) = Store::open(Sources {

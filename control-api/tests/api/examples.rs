@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use control_api::document::Document;
+use control_api::policy::Policy;
 
 #[test]
 fn every_example_policy_is_good_and_without_warnings() {
@@ -17,4 +18,11 @@ fn every_example_policy_is_good_and_without_warnings() {
         count += 1;
     }
     assert!(count >= 3);
+}
+
+#[test]
+fn the_gentle_example_changes_nothing() {
+    let text = include_str!("../../../examples/policies/gentle.yaml");
+    let policy = Document::parse(text).unwrap().compile();
+    assert_eq!(policy.defaults(), Policy::default().defaults());
 }

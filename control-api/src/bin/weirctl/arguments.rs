@@ -122,3 +122,23 @@ fn if_match(text: &str) -> Result<IfMatch, String> {
         .map(IfMatch::Revision)
         .map_err(|_| "expected a revision or *".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_revision_may_be_written_as_the_entity_tag_that_it_is() {
+        assert_eq!(if_match("7"), Ok(IfMatch::Revision(7)));
+        assert_eq!(if_match("\"7\""), Ok(IfMatch::Revision(7)));
+        assert_eq!(if_match("*"), Ok(IfMatch::Any));
+        assert!(if_match("W/7").is_err());
+    }
+}

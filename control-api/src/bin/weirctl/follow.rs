@@ -17,11 +17,11 @@ pub(crate) async fn revisions(
     let mut seen = since;
     loop {
         let mut watch = client.watch(seen).await?;
-        while let Some(revision) = watch.next().await? {
+        // The server ends every connection once in a while; whatever else it was, opening again tells.
+        while let Ok(Some(revision)) = watch.next().await {
             output.print_next(&revision, show::revision)?;
             seen = Some(revision.revision);
         }
-        // The server ends every connection once in a while; whatever else it was, opening again tells.
         tokio::time::sleep(PAUSE).await;
     }
 }
