@@ -6,5 +6,6 @@ pub mod hop_by_hop;
 mod http2_body;
 pub mod http2_pump;
 pub mod interim;
+mod last_body;
 pub mod loan;
 pub mod replay;

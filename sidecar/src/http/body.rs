@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 pub use super::http2_body::Http2Body;
+pub use super::last_body::LastBody;
 use super::replay::Replay;
 
 /// A message body.
@@ -21,6 +22,8 @@ pub enum Body {
     Full(Option<Bytes>),
     /// A body read by hyper from an HTTP/1 connection.
     Http1(hyper::body::Incoming),
+    /// The same, with the last bytes of its connection.
+    Http1Last(LastBody),
     /// A body read from an HTTP/2 stream.
     Http2(Http2Body),
     /// A request body that can be sent more than once.
@@ -52,6 +55,7 @@ impl http_body::Body for Body {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http1),
+            Self::Http1Last(last) => last.poll_frame(cx).map_err(BodyError::Http1),
             Self::Http2(body) => body.poll_frame(cx).map_err(BodyError::Http2),
             Self::Replay(replay) => replay.poll_frame(cx),
         }
@@ -62,6 +66,7 @@ impl http_body::Body for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
             Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http1Last(last) => last.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
             Self::Replay(replay) => replay.is_end_stream(),
         }
@@ -76,6 +81,7 @@ impl http_body::Body for Body {
                     .map_or(0, |b| u64::try_from(b.len()).unwrap_or(u64::MAX)),
             ),
             Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http1Last(last) => last.size_hint(),
             Self::Http2(body) => body.size_hint(),
             Self::Replay(replay) => replay.size_hint(),
         }

@@ -45,16 +45,20 @@ pub async fn connect(addr: SocketAddr, settings: &Settings) -> Result<TcpStream,
         Err(_elapsed) => return Err(UpstreamError::ConnectTimeout { addr, after }),
     };
     refuse_self_connect(&stream)
-        .and_then(|()| socket_options(&stream))
+        .and_then(|()| options(&stream, UPSTREAM_USER_TIMEOUT))
         .map_err(|source| UpstreamError::Connect { addr, source })?;
     Ok(stream)
 }
 
-/// Sets what every TCP connection of weir has, on both legs: no delay, keepalive, and a bound on unacknowledged bytes.
+/// Sets what an accepted connection of the application has: no delay, keepalive, and a bound on unacknowledged bytes.
 ///
 /// # Errors
 /// When the socket refuses an option, which a connected TCP socket on Linux does not.
-pub fn socket_options(stream: &TcpStream) -> io::Result<()> {
+pub fn socket_options(accepted: &TcpStream) -> io::Result<()> {
+    options(accepted, DOWNSTREAM_USER_TIMEOUT)
+}
+
+fn options(stream: &TcpStream, user_timeout: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
@@ -63,7 +67,7 @@ pub fn socket_options(stream: &TcpStream) -> io::Result<()> {
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_RETRIES),
     )?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    socket.set_tcp_user_timeout(Some(user_timeout))
 }
 
 /// Dialling a local port that nobody listens on can meet the dialling socket itself (RFC 9293 §3.5, simultaneous open),
@@ -77,14 +81,20 @@ fn refuse_self_connect(stream: &TcpStream) -> io::Result<()> {
 
 /// Silence after which the peer is asked whether it is still there. Below the 350 s after which common cloud NATs
 /// forget a connection, and seldom enough to cost nothing.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 /// Between two such questions.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Unanswered questions after which the connection is dead.
 const KEEPALIVE_RETRIES: u32 = 3;
-/// Longest time for which sent bytes may stay unacknowledged (RFC 5482): the system's own limit is over 15 minutes,
-/// for which every call to a vanished host would hang.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time for which bytes sent to a server may stay unacknowledged (RFC 5482): the system's own limit is over
+/// 15 minutes, for which every call on a connection to a vanished host would hang.
+///
+/// Not shorter, because Linux counts the time for which a living peer does not read as well (measured: a connection with
+/// a closed window ends after this time): a database that makes its client wait for a lock must not be cut off.
+const UPSTREAM_USER_TIMEOUT: Duration = Duration::from_mins(2);
+/// The same towards the application. Its host is ours and cannot vanish, so this only ends connections of an application
+/// that has stopped reading for good.
+const DOWNSTREAM_USER_TIMEOUT: Duration = Duration::from_mins(15);
 
 #[cfg(test)]
 mod tests {
@@ -104,7 +114,16 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(UPSTREAM_USER_TIMEOUT)
+        );
+        let (accepted, _) = listener.accept().await.unwrap();
+        socket_options(&accepted).unwrap();
+        assert_eq!(
+            SockRef::from(&accepted).tcp_user_timeout().unwrap(),
+            Some(DOWNSTREAM_USER_TIMEOUT)
+        );
     }
 
     #[tokio::test]

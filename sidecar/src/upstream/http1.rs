@@ -1,35 +1,227 @@
-//! HTTP/1 connections to upstreams.
+//! HTTP/1 connections to upstreams: one exchange at a time on each, kept for the next call.
+//!
+//! [`Pool::send`] takes an unused connection or opens one, and hands the request to hyper. The connection's
+//! [driver](drivers) puts it back when request and response are both through; until then the response body streams.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::connect::Settings;
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::connect::{self, Settings};
 use crate::error::UpstreamError;
-use crate::http::body::Body;
+use crate::http::body::{Body, BodyError, LastBody};
+use crate::http::hop_by_hop;
+use connection::{Connection, Failure};
+use drivers::Drivers;
+use idle::Idle;
+use request_body::RequestBody;
+
+mod connection;
+mod drivers;
+mod idle;
+mod io;
+mod request_body;
+
+pub use io::{PendingUpgrade, Upgraded};
 
 /// The HTTP/1 connections of one worker.
 #[derive(Debug)]
 pub struct Pool {
-    #[allow(dead_code, reason = "skeleton")]
     settings: Settings,
+    idle: Arc<Idle>,
+    drivers: Drivers,
 }
 
 impl Pool {
     /// No connections yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self {
+            idle: Arc::new(Idle::new(settings.idle_max, settings.idle_timeout)),
+            drivers: Drivers::new(settings.header_bytes_max),
+            settings,
+        }
     }
 
-    /// One exchange with `addr`.
+    /// One exchange with `addr`. Dropping the future closes the connection that it uses.
+    ///
+    /// The request's head is sent as it is: hop-by-hop fields have to be gone, except an `Upgrade` that is meant. A
+    /// granted upgrade leaves its connection in the response's extensions; [`PendingUpgrade::of`] takes it.
     ///
     /// # Errors
-    /// When no response head came.
+    /// When no response head came. [`UpstreamError::NotSent`] means that not one byte of the request left.
     pub async fn send(
         &self,
         addr: SocketAddr,
-        request: http::Request<Body>,
-    ) -> Result<http::Response<Body>, UpstreamError> {
-        let _ = request;
-        Err(UpstreamError::NotSent { addr })
+        request: Request<Body>,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let (request, expected) = prepare(request);
+        let mut request = request;
+        loop {
+            let unused = self.idle.take(addr);
+            let is_reused = unused.is_some();
+            let connection = match unused {
+                Some(connection) => connection,
+                None => self.open(addr).await?,
+            };
+            match connection.send(request).await {
+                Ok(response) => return accept(response, &expected, &connection),
+                // It closed while it was unused, and gave the request back whole.
+                Err(Failure::Unsent(unsent)) if is_reused => request = unsent,
+                Err(Failure::Unsent(_)) => return Err(UpstreamError::NotSent { addr }),
+                Err(Failure::Broken(error)) => return Err(failed(error, &connection)),
+            }
+        }
+    }
+
+    async fn open(&self, addr: SocketAddr) -> Result<Arc<Connection>, UpstreamError> {
+        let stream = connect::connect(addr, &self.settings).await?;
+        let started = self.drivers.start(stream, addr, &self.idle).await;
+        started.map_err(|_hyper_refused| UpstreamError::NotSent { addr })
     }
 }
+
+/// What a response is checked against.
+struct Expected {
+    upgrade: bool,
+    /// Set once the request body was sent whole; `None` where there is none.
+    body_sent: Option<Arc<AtomicBool>>,
+}
+
+/// Makes the head one that hyper frames as the application did, and the body one that hyper can send.
+fn prepare(request: Request<Body>) -> (Request<RequestBody>, Expected) {
+    let (mut head, body) = request.into_parts();
+    // RFC 9110 §6.2: a proxy sends its own version. Without a Host, which HTTP/1.1 requires and nobody may guess, the
+    // request stays an HTTP/1.0 one.
+    head.version = if head.version == Version::HTTP_10 && !head.headers.contains_key(HOST) {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
+    let mut expected = Expected {
+        upgrade: head.headers.contains_key(UPGRADE) || head.method == Method::CONNECT,
+        body_sent: None,
+    };
+    if body.is_end_stream() {
+        return (Request::from_parts(head, RequestBody::empty()), expected);
+    }
+    if body.size_hint().exact().is_none() && !head.headers.contains_key(CONTENT_LENGTH) {
+        // Without the field, hyper would send a GET's chunked body as none.
+        head.headers
+            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let sent = Arc::new(AtomicBool::new(false));
+    expected.body_sent = Some(Arc::clone(&sent));
+    let waits = head
+        .headers
+        .get(EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let request = if waits {
+        let (body, permission) = RequestBody::awaiting_permission(body, sent);
+        let mut request = Request::from_parts(head, body);
+        permission.ask_by(&mut request);
+        request
+    } else {
+        Request::from_parts(head, RequestBody::new(body, sent))
+    };
+    (request, expected)
+}
+
+/// Checks a response head, and makes it one of ours.
+fn accept(
+    mut response: Response<Incoming>,
+    expected: &Expected,
+    connection: &Arc<Connection>,
+) -> Result<Response<Body>, UpstreamError> {
+    let upgrade = match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS if !expected.upgrade => {
+            return Err(malformed(connection, "it switched protocols unasked"));
+        }
+        // A refusal may name the protocol that it asks for (RFC 9110 §15.5.22).
+        StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED => hop_by_hop::Upgrade::Keep,
+        _ => hop_by_hop::Upgrade::Remove,
+    };
+    if let Some(detail) = ambiguous_length(response.headers()) {
+        return Err(malformed(connection, detail));
+    }
+    hop_by_hop::remove(response.headers_mut(), upgrade);
+    let unfinished = expected
+        .body_sent
+        .as_ref()
+        .filter(|sent| !sent.load(Ordering::Relaxed));
+    Ok(response.map(|incoming| match unfinished {
+        Some(sent) => Body::Http1Last(LastBody::new(
+            incoming,
+            connection.driver().cloned(),
+            Arc::clone(sent),
+        )),
+        None if incoming.is_end_stream() => Body::Empty,
+        None => Body::Http1(incoming),
+    }))
+}
+
+/// RFC 9112 §6.1 and §6.3: framing that two readers may understand differently. hyper has refused differing lengths and
+/// codings in HTTP/1.0 already.
+fn ambiguous_length(headers: &HeaderMap) -> Option<&'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next()?;
+    if headers.contains_key(CONTENT_LENGTH) {
+        Some("it gave both a content-length and a transfer-encoding")
+    } else if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        Some("it used a transfer-encoding other than chunked, which nobody offered")
+    } else {
+        None
+    }
+}
+
+fn malformed(connection: &Connection, detail: &str) -> UpstreamError {
+    if let Some(driver) = connection.driver() {
+        driver.abort();
+    }
+    UpstreamError::Malformed {
+        addr: connection.addr(),
+        detail: detail.to_owned(),
+    }
+}
+
+/// What an exchange's failure means.
+fn failed(error: hyper::Error, connection: &Connection) -> UpstreamError {
+    let addr = connection.addr();
+    let is_body = error.is_body_write_aborted()
+        || error
+            .source()
+            .is_some_and(<dyn std::error::Error>::is::<BodyError>);
+    if is_body {
+        UpstreamError::RequestBody(BodyError::Http1(error))
+    } else if error.is_parse() {
+        UpstreamError::Malformed {
+            addr,
+            detail: chain(&error),
+        }
+    } else if connection.has_sent_nothing() {
+        UpstreamError::NotSent { addr }
+    } else {
+        UpstreamError::Reset {
+            addr,
+            reason: None,
+            detail: chain(&error),
+        }
+    }
+}
+
+/// An error with its causes, which hyper's own text leaves out.
+fn chain(error: &hyper::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

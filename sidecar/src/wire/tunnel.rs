@@ -20,6 +20,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::intercept::detect::prefixed::Prefixed;
+
 /// A connection that can be ended so that its peer sees a reset and not an end of stream.
 pub trait Abort {
     /// Makes the coming close a reset. What is still unsent is lost.
@@ -30,6 +32,12 @@ impl Abort for TcpStream {
     fn abort(&self) {
         // A socket that refuses is closed by the system already.
         let _closed_already = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Abort for Prefixed {
+    fn abort(&self) {
+        self.socket().abort();
     }
 }
 

@@ -22,6 +22,12 @@ impl Prefixed {
         Self { prefix, socket }
     }
 
+    /// The socket, for its options.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// The bytes that were not read again yet, and the socket.
     #[must_use]
     pub fn into_parts(self) -> (Bytes, TcpStream) {

@@ -1,0 +1,112 @@
+//! The tasks that move the connections' bytes, and the one that closes connections unused for too long.
+//!
+//! All of them end with the pool. A connection's driver also ends when its exchange is given up: hyper notices that
+//! nobody waits for the response any more, and closes.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use hyper::client::conn::http1::{Builder, Connection as HyperConnection};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::idle::Idle;
+use super::io::{Sent, Socket};
+use super::request_body::RequestBody;
+
+/// Starts and owns the tasks of one pool.
+#[derive(Debug)]
+pub(super) struct Drivers {
+    builder: Builder,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Drivers {
+    /// For connections that accept header sections of up to `header_bytes_max`.
+    pub(super) fn new(header_bytes_max: usize) -> Self {
+        let mut builder = Builder::new();
+        builder
+            .max_header_size(header_bytes_max)
+            .max_buf_size(header_bytes_max.max(BUFFER_BYTES_MAX));
+        Self {
+            builder,
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Speaks HTTP/1 on `stream`, until it ends or is unused for too long.
+    ///
+    /// # Errors
+    /// When hyper refuses the connection, which it does not for HTTP/1.
+    pub(super) async fn start(
+        &self,
+        stream: TcpStream,
+        addr: SocketAddr,
+        idle: &Arc<Idle>,
+    ) -> Result<Arc<Connection>, hyper::Error> {
+        let sent = Arc::new(Sent::default());
+        let socket = Socket::new(stream, Arc::clone(&sent));
+        let (sender, hyper) = self.builder.handshake(TokioIo::new(socket)).await?;
+        let connection = Arc::new(Connection::new(addr, sender, sent));
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        let driven = Driven {
+            connection: Arc::clone(&connection),
+            idle: Arc::clone(idle),
+        };
+        if idle.enter() {
+            tasks.spawn(expire(Arc::clone(idle)));
+        }
+        connection.set_driver(tasks.spawn(drive(hyper, driven)));
+        Ok(connection)
+    }
+}
+
+/// A connection while its driver lives.
+struct Driven {
+    connection: Arc<Connection>,
+    idle: Arc<Idle>,
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.idle.leave(&self.connection);
+    }
+}
+
+async fn drive(hyper: HyperConnection<TokioIo<Socket>, RequestBody>, driven: Driven) {
+    let mut hyper = hyper.with_upgrades();
+    poll_fn(|cx| {
+        // Whom an error concerns learns it from the exchange; an unused connection's concerns nobody.
+        if Pin::new(&mut hyper).poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        driven.connection.settle(&driven.idle);
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Closes connections that were unused for too long, as long as there are any.
+async fn expire(idle: Arc<Idle>) {
+    let mut tick = tokio::time::interval(idle.timeout() / TICKS_A_TIMEOUT);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if !idle.expire(Instant::now()) {
+            return;
+        }
+    }
+}
+
+/// How exactly the idle timeout is kept: a connection is closed at most a quarter of it late. One that is too old is
+/// never used in any case.
+const TICKS_A_TIMEOUT: u32 = 4;
+/// Most bytes that hyper buffers in each direction of a connection, unless the header limit asks for more.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;

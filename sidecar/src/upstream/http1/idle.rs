@@ -1,0 +1,130 @@
+//! The connections that wait for their next call.
+//!
+//! Last in, first out: what is used stays warm, and what is too much runs out its time at the front of the queue.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connection::Connection;
+
+/// Unused connections by address.
+#[derive(Debug)]
+pub(super) struct Idle {
+    max: usize,
+    timeout: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queues: HashMap<SocketAddr, VecDeque<Waiting>>,
+    /// Connections that are open, unused or not.
+    open: usize,
+    /// Somebody calls [`Idle::expire`] from time to time.
+    expiring: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    connection: Arc<Connection>,
+    since: Instant,
+}
+
+impl Idle {
+    /// At most `max` connections an address, each for `timeout`.
+    pub(super) fn new(max: usize, timeout: Duration) -> Self {
+        Self {
+            max,
+            timeout,
+            state: Mutex::default(),
+        }
+    }
+
+    /// How long a connection may wait.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The connection that was used last, if it still is one.
+    pub(super) fn take(&self, addr: SocketAddr) -> Option<Arc<Connection>> {
+        let mut state = self.lock();
+        let queue = state.queues.get_mut(&addr)?;
+        let now = Instant::now();
+        while let Some(waiting) = queue.pop_back() {
+            if !waiting.connection.is_closed() && now - waiting.since < self.timeout {
+                return Some(waiting.connection);
+            }
+            waiting.connection.close();
+        }
+        None
+    }
+
+    /// Keeps a connection for the next call; the oldest of its address makes room.
+    pub(super) fn put(&self, connection: Arc<Connection>) {
+        if self.max == 0 {
+            connection.close();
+            return;
+        }
+        let mut state = self.lock();
+        let queue = state.queues.entry(connection.addr()).or_default();
+        if queue.len() >= self.max
+            && let Some(oldest) = queue.pop_front()
+        {
+            oldest.connection.close();
+        }
+        queue.push_back(Waiting {
+            connection,
+            since: Instant::now(),
+        });
+    }
+
+    /// Counts a new connection; true where the caller has to see to [`Idle::expire`] being called from now on.
+    pub(super) fn enter(&self) -> bool {
+        let mut state = self.lock();
+        state.open += 1;
+        !std::mem::replace(&mut state.expiring, true)
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn leave(&self, connection: &Arc<Connection>) {
+        let mut state = self.lock();
+        state.open -= 1;
+        if let Some(queue) = state.queues.get_mut(&connection.addr()) {
+            queue.retain(|waiting| !Arc::ptr_eq(&waiting.connection, connection));
+            if queue.is_empty() {
+                state.queues.remove(&connection.addr());
+            }
+        }
+    }
+
+    /// Closes what has waited for too long; false where there is nothing left that could.
+    pub(super) fn expire(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        state.queues.retain(|_, queue| {
+            while let Some(oldest) = queue.front()
+                && now - oldest.since >= self.timeout
+            {
+                oldest.connection.close();
+                queue.pop_front();
+            }
+            !queue.is_empty()
+        });
+        state.expiring = state.open > 0;
+        state.expiring
+    }
+
+    /// How many wait for calls to `addr`.
+    #[cfg(test)]
+    pub(super) fn count(&self, addr: SocketAddr) -> usize {
+        self.lock().queues.get(&addr).map_or(0, VecDeque::len)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock panics; a poisoned one still holds whole queues.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,194 @@
+//! One call on a connection: from hyper's request to hyper's response.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::link::Link;
+use super::target;
+use crate::http::body::{Body, BodyError};
+use crate::http::hop_by_hop;
+use crate::stack::ResponseBody;
+use crate::upstream::http1::PendingUpgrade;
+
+/// What the calls of one connection have in common.
+#[derive(Debug)]
+pub(super) struct Session<A> {
+    answer: A,
+    /// Where the application dialled.
+    dialled: SocketAddr,
+    pub(super) link: Arc<Link>,
+    tunnel: Mutex<Option<Tunnel>>,
+}
+
+/// Both ends of a tunnel that a response has agreed to.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pub(super) downstream: OnUpgrade,
+    pub(super) upstream: PendingUpgrade,
+}
+
+impl<A> Session<A> {
+    /// A connection's, before its first call.
+    pub(super) fn new(answer: A, dialled: SocketAddr) -> Self {
+        Self {
+            answer,
+            dialled,
+            link: Arc::default(),
+            tunnel: Mutex::new(None),
+        }
+    }
+
+    /// The response makes the connection a tunnel.
+    fn agree(&self, downstream: OnUpgrade, response: &mut Response<ResponseBody>) {
+        // RFC 9110 §9.3.6: a CONNECT's success has no body, and no word about its length.
+        response.headers_mut().remove(CONTENT_LENGTH);
+        let upstream = PendingUpgrade::of(response);
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(Tunnel {
+            downstream,
+            upstream,
+        });
+        self.link.become_tunnel();
+    }
+
+    /// Takes the tunnel that the last response agreed to.
+    pub(super) fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// Never: what goes wrong becomes a response.
+pub(super) async fn answer<A, F>(
+    session: Arc<Session<A>>,
+    request: Request<Incoming>,
+) -> Result<Response<Outgoing>, Infallible>
+where
+    A: Fn(Request<Body>) -> F,
+    F: Future<Output = Response<ResponseBody>>,
+{
+    session.link.begin();
+    // From here on, whatever happens to this future, the call ends.
+    let mut outgoing = Outgoing {
+        body: None,
+        link: Arc::clone(&session.link),
+        hides_emptiness: false,
+    };
+    let mut request = request.map(|incoming| {
+        if incoming.is_end_stream() {
+            Body::Empty
+        } else {
+            Body::Http1(incoming)
+        }
+    });
+    let asked = take_upgrade(&mut request);
+    target::settle(&mut request, session.dialled);
+    let is_connect = request.method() == Method::CONNECT;
+    let mut response = (session.answer)(request).await;
+    *response.version_mut() = Version::HTTP_11;
+    let grants_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || is_connect && response.status().is_success();
+    if let Some(downstream) = asked
+        && grants_tunnel
+    {
+        session.agree(downstream, &mut response);
+    }
+    // hyper would drop the length that a 304 gives for what it stands for, were the body plainly empty.
+    outgoing.hides_emptiness = response.status() == StatusCode::NOT_MODIFIED
+        && response.headers().contains_key(CONTENT_LENGTH);
+    Ok(response.map(|body| {
+        outgoing.body = Some(body);
+        outgoing
+    }))
+}
+
+/// Removes hop-by-hop fields, and takes the way to the connection where the request asks for another protocol.
+fn take_upgrade(request: &mut Request<Body>) -> Option<OnUpgrade> {
+    if request.method() == Method::CONNECT {
+        hop_by_hop::remove(request.headers_mut(), hop_by_hop::Upgrade::Remove);
+        return Some(hyper::upgrade::on(request));
+    }
+    let asks = request.headers().contains_key(UPGRADE)
+        && request.version() == Version::HTTP_11
+        && asks_for_tunnel(request.headers());
+    if asks {
+        hop_by_hop::remove(request.headers_mut(), hop_by_hop::Upgrade::Keep);
+        return Some(hyper::upgrade::on(request));
+    }
+    hop_by_hop::remove(request.headers_mut(), hop_by_hop::Upgrade::Remove);
+    None
+}
+
+/// Whether an `Upgrade` field is meant, and is one that may be passed on.
+///
+/// `h2c` is not: RFC 9113 §3.1 has withdrawn it, and a server that took it up would turn the application's calls into
+/// bytes that nobody can hold back or retry. The request goes on as the HTTP/1.1 that it is.
+fn asks_for_tunnel(headers: &HeaderMap) -> bool {
+    let is_listed = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
+    let is_h2c = headers
+        .get_all(UPGRADE)
+        .iter()
+        .any(|value| value.as_bytes().eq_ignore_ascii_case(b"h2c"));
+    is_listed && !is_h2c
+}
+
+/// A response body on its way to the application; its end is the call's.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    body: Option<ResponseBody>,
+    link: Arc<Link>,
+    /// An empty body that does not say so before it is asked.
+    hides_emptiness: bool,
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.hides_emptiness && self.body.as_ref().is_none_or(ResponseBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            _ if self.hides_emptiness => SizeHint::default(),
+            Some(body) => body.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.link.end();
+    }
+}
