@@ -5,8 +5,11 @@
 
 pub mod decisions;
 pub mod kept;
+pub mod latest;
+pub mod log;
 pub mod metrics;
 pub mod otlp;
+pub mod probe;
 pub mod record;
 pub mod sampler;
 pub mod settings;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 
 use decisions::Decisions;
 use kept::KeptCall;
+use latest::LatestCalls;
 use metrics::{DestinationMetrics, Metrics};
 use otlp::{SpanExport, SpanQueue};
 use record::{CallRecord, Ended, Sampling, TraceId};
@@ -33,6 +37,7 @@ pub struct Telemetry(Arc<Inner>);
 struct Inner {
     metrics: Arc<Metrics>,
     decisions: Decisions,
+    latest: LatestCalls,
     sampler: Sampler,
     spans: Option<SpanQueue>,
 }
@@ -43,13 +48,15 @@ struct Inner {
 pub struct Wanted {
     decisions: bool,
     spans: bool,
+    look: bool,
+    access: bool,
 }
 
 impl Wanted {
     /// Whether the call's record must be built and handed over.
     #[must_use]
     pub fn is_any(self) -> bool {
-        self.decisions || self.spans
+        self.decisions || self.spans || self.look || self.access
     }
 }
 
@@ -65,6 +72,7 @@ impl Telemetry {
         let inner = Inner {
             metrics,
             decisions: Decisions::default(),
+            latest: LatestCalls::default(),
             sampler: settings.sampler,
             spans: queue,
         };
@@ -81,6 +89,12 @@ impl Telemetry {
     #[must_use]
     pub fn decisions(&self) -> &Decisions {
         &self.0.decisions
+    }
+
+    /// The latest calls, for the live page.
+    #[must_use]
+    pub fn latest_calls(&self) -> &LatestCalls {
+        &self.0.latest
     }
 
     /// Whether a trace is exported; `parent` is the sampled flag of the caller's context, where there is one.
@@ -105,6 +119,8 @@ impl Telemetry {
         Wanted {
             decisions: !ended.decisions.is_empty(),
             spans: is_exported && self.0.spans.is_some(),
+            look: self.0.latest.wants(ended.is_notable()),
+            access: log::access_is_on(),
         }
     }
 
@@ -112,6 +128,12 @@ impl Telemetry {
     pub fn keep(&self, wanted: Wanted, record: CallRecord) {
         if wanted.decisions {
             self.0.decisions.keep(&record);
+        }
+        if wanted.look {
+            self.0.latest.keep(&record);
+        }
+        if wanted.access {
+            log::access(&record);
         }
         if let Some(spans) = self.0.spans.as_ref().filter(|_| wanted.spans) {
             spans.offer(KeptCall::from(record));

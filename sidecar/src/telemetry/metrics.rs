@@ -118,6 +118,12 @@ impl Metrics {
         self.log_suppressed.fetch_add(1, Relaxed);
     }
 
+    /// Log lines that were left out.
+    #[must_use]
+    pub fn log_suppressed_total(&self) -> u64 {
+        self.log_suppressed.load(Relaxed)
+    }
+
     /// Spans that did not reach the collector, by reason.
     #[must_use]
     pub fn spans_dropped_for(&self, reason: SpanDrop) -> u64 {
@@ -149,6 +155,9 @@ pub struct WorkerMetrics {
     name: String,
     lateness: Histogram<10>,
     busy_nanos: AtomicU64,
+    /// Milliseconds after `born`, and one more; 0 while the worker is not watched.
+    ran_at: AtomicU64,
+    born: Instant,
 }
 
 impl Default for WorkerMetrics {
@@ -163,6 +172,8 @@ impl WorkerMetrics {
             name,
             lateness: Histogram::new(&LATENESS_BUCKETS),
             busy_nanos: AtomicU64::new(0),
+            ran_at: AtomicU64::new(0),
+            born: Instant::now(),
         }
     }
 
@@ -175,6 +186,30 @@ impl WorkerMetrics {
     pub fn set_busy(&self, busy: Duration) {
         let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX);
         self.busy_nanos.store(nanos, Relaxed);
+    }
+
+    /// The event loop ran at this time.
+    pub fn ran_at(&self, now: Instant) {
+        self.ran_at.store(self.millis(now) + 1, Relaxed);
+    }
+
+    /// The worker is over: it does not run, and is not stuck.
+    pub fn ended(&self) {
+        self.ran_at.store(0, Relaxed);
+    }
+
+    /// For how long the event loop has not run. None: it is not watched.
+    #[must_use]
+    pub fn stalled_for(&self, now: Instant) -> Option<Duration> {
+        let ran_at = self.ran_at.load(Relaxed).checked_sub(1)?;
+        Some(Duration::from_millis(
+            self.millis(now).saturating_sub(ran_at),
+        ))
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.born).as_millis();
+        u64::try_from(since).unwrap_or(u64::MAX - 1)
     }
 
     /// How long it has been busy since it started.
