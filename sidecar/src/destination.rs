@@ -10,6 +10,8 @@ mod counters;
 mod endpoints;
 mod permit;
 mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::net::SocketAddr;

@@ -18,6 +18,9 @@ pub mod sketch;
 pub mod throughput;
 pub mod timeout;
 
+#[cfg(test)]
+mod simulation;
+
 pub use backoff::Backoff;
 pub use breaker::Breaker;
 pub use budget::{Budget, BudgetExhausted};

@@ -79,14 +79,11 @@ impl Acquire {
                 Err(left) => return Some(Err(self.refuse(Shed::Ejected, Some(left)))),
             }
         }
-        let asked = match destination.admission.take(&self.asking) {
-            Some(grant) => Asked::Granted(grant),
-            None => {
-                let latency = &destination.latency;
-                destination.admission.ask(&self.asking, latency, cx.waker())
-            }
-        };
-        match asked {
+        if let Some(grant) = destination.admission.take(&self.asking) {
+            return self.granted(grant).map(Ok);
+        }
+        let latency = &destination.latency;
+        match destination.admission.ask(&self.asking, latency, cx.waker()) {
             Asked::Granted(grant) => self.granted(grant).map(Ok),
             Asked::Passed(grant, would_have) => {
                 match would_have {

@@ -3,6 +3,9 @@
 //! All of it stands behind one lock that is held for tens of nanoseconds: a permit is taken, given back, or handed to
 //! the next waiting call in one step, so that none is ever lost between two. Wakers are called after the lock is let go.
 
+mod shared;
+mod woken;
+
 use std::mem;
 use std::sync::{Mutex, MutexGuard};
 use std::task::Waker;
@@ -14,9 +17,10 @@ use tokio::time::Instant;
 use super::acquire::Asking;
 use super::lock;
 use crate::error::Shed;
-use crate::overload::queue::{Event, Fate};
-use crate::overload::throughput::Throughput;
-use crate::overload::{Estimates, Limiter, Load, Queue, Sample, Sketch, Ticket};
+use crate::overload::queue::Fate;
+use crate::overload::{Estimates, Load, Sample, Sketch, Ticket};
+use shared::Shared;
+use woken::Woken;
 
 /// A destination's calls in flight and its queue.
 #[derive(Debug)]
@@ -78,32 +82,10 @@ pub(super) enum Waited {
     Refused(Shed),
 }
 
-#[derive(Debug)]
-struct Shared {
-    limiter: Limiter,
-    in_flight: u32,
-    queue: Queue<Waker>,
-    throughput: Throughput,
-    // Calls that ever waited.
-    waits: u64,
-    adapted: Option<Instant>,
-    last_shed: Option<Instant>,
-    revision: u64,
-}
-
 impl Admission {
     pub(super) fn new(setting: policy::Admission, revision: u64, now: Instant) -> Self {
         Self {
-            shared: Mutex::new(Shared {
-                limiter: Limiter::new(setting.limit),
-                in_flight: 0,
-                queue: Queue::new(setting, now),
-                throughput: Throughput::default(),
-                waits: 0,
-                adapted: None,
-                last_shed: None,
-                revision,
-            }),
+            shared: Mutex::new(Shared::new(setting, revision, now)),
         }
     }
 
@@ -283,154 +265,5 @@ impl Admission {
     }
 }
 
-impl Shared {
-    fn has_room(&self) -> bool {
-        self.in_flight < self.limiter.limit()
-    }
-
-    fn grant(&mut self) -> Grant {
-        self.in_flight += 1;
-        Grant {
-            in_flight: self.in_flight,
-            waits_before: self.waits,
-        }
-    }
-
-    fn enforce(
-        &mut self,
-        asking: &Asking,
-        waker: &Waker,
-        woken: &mut Woken,
-        now: Instant,
-    ) -> Asked {
-        let Asking {
-            priority, deadline, ..
-        } = *asking;
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            self.last_shed = Some(now);
-            return Asked::Refused(Shed::DeadlineUnreachable);
-        }
-        if self.has_room() && self.queue.is_empty() {
-            return Asked::Granted(self.grant());
-        }
-        if self.queue.is_empty() {
-            self.throughput.idle();
-        }
-        match self.queue.push(now, priority, deadline, waker.clone()) {
-            Ok(pushed) => {
-                self.waits += 1;
-                if let Some(waker) = pushed.displaced {
-                    self.last_shed = Some(now);
-                    woken.push(waker);
-                }
-                Asked::Waits(pushed.ticket, pushed.expires)
-            }
-            Err(shed) => {
-                self.last_shed = Some(now);
-                Asked::Refused(shed)
-            }
-        }
-    }
-
-    fn observe(&mut self) -> Asked {
-        let beyond = self.in_flight.checked_sub(self.limiter.limit());
-        let length = self.queue.length();
-        let grant = self.grant();
-        match beyond {
-            None => Asked::Granted(grant),
-            Some(waiting) if waiting < length => Asked::Passed(grant, WouldHave::Waited),
-            Some(_) => Asked::Passed(grant, WouldHave::BeenRefused),
-        }
-    }
-
-    /// Takes a settled call's place out of the queue, or that of one whose time is over.
-    fn collect(&mut self, ticket: Option<Ticket>, now: Instant) -> Waited {
-        match ticket.and_then(|ticket| self.queue.remove(ticket, now)) {
-            Some(Fate::Granted) => Waited::Granted(Grant {
-                in_flight: self.in_flight,
-                waits_before: self.waits,
-            }),
-            Some(Fate::Waiting(shed) | Fate::Refused(shed)) => {
-                self.last_shed = Some(now);
-                Waited::Refused(shed)
-            }
-            // Not reached: a call holds its ticket until it is collected, once.
-            None => Waited::Refused(Shed::QueueTimeout),
-        }
-    }
-
-    /// Hands free permits to waiting calls.
-    fn hand_out(&mut self, woken: &mut Woken, now: Instant) {
-        while self.has_room() && !woken.is_full() {
-            match self.queue.next(now) {
-                Some(Event::Granted(waker)) => {
-                    self.in_flight += 1;
-                    woken.push(waker);
-                }
-                Some(Event::Refused(waker, _)) => woken.push(waker),
-                None => break,
-            }
-        }
-        self.refuse_stale(woken, now);
-    }
-
-    fn refuse_stale(&mut self, woken: &mut Woken, now: Instant) {
-        while !woken.is_full()
-            && let Some((waker, _)) = self.queue.refuse_stale(now)
-        {
-            woken.push(waker);
-        }
-    }
-
-    /// Lets the queue follow the destination's latencies, ten times a second at most.
-    fn adapt(&mut self, latency: &Sketch, now: Instant) {
-        let fresh = self
-            .adapted
-            .is_some_and(|at| now.saturating_duration_since(at) < ADAPT);
-        if fresh {
-            return;
-        }
-        self.adapted = Some(now);
-        let limit = self.limiter.limit();
-        let per_second = self.throughput.per_second(now);
-        self.queue.adapt(
-            Estimates::new(&latency.summary(now), per_second, limit),
-            limit,
-        );
-    }
-}
-
-/// Wakers to be called once the lock is let go; a fixed number, so that nothing is allocated.
-#[derive(Debug, Default)]
-struct Woken {
-    wakers: [Option<Waker>; WOKEN_MAX],
-    len: usize,
-}
-
-impl Woken {
-    fn is_full(&self) -> bool {
-        self.len >= WOKEN_MAX
-    }
-
-    /// Not when it is full.
-    fn push(&mut self, waker: Waker) {
-        if let Some(place) = self.wakers.get_mut(self.len) {
-            *place = Some(waker);
-            self.len += 1;
-        }
-    }
-
-    fn wake(&mut self) {
-        for place in self.wakers.iter_mut().take(self.len) {
-            if let Some(waker) = place.take() {
-                waker.wake();
-            }
-        }
-        self.len = 0;
-    }
-}
-
-const WOKEN_MAX: usize = 16;
-const ADAPT: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);

@@ -10,6 +10,7 @@
 //! a `T` for each waiting call (a waker, say) and hands it out with the decision about the call.
 
 mod line;
+mod pace;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -22,8 +23,8 @@ use tokio::time::Instant;
 
 use crate::error::Shed;
 use line::{Class, Links};
-
-use super::sketch::Summary;
+pub use pace::Estimates;
+use pace::{Pace, TARGET_MIN};
 
 /// A destination's waiting calls.
 #[derive(Debug)]
@@ -72,17 +73,6 @@ pub enum Event<T> {
     Refused(T, Shed),
 }
 
-/// What is known about the destination.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Estimates {
-    /// Median time from dispatch to response head.
-    pub p50: Option<Duration>,
-    /// 99th percentile of the same.
-    pub p99: Option<Duration>,
-    /// Completions per second at the present limit.
-    pub rate: Option<f64>,
-}
-
 #[derive(Debug)]
 struct Slot<T> {
     waiter: Option<T>,
@@ -90,8 +80,8 @@ struct Slot<T> {
     priority: Priority,
     since: Instant,
     expires: Instant,
-    // Wait after which it is refused while its class is standing.
-    stale_after: Duration,
+    // What its deadline left it when it came.
+    allowed: Option<Duration>,
     links: Links,
 }
 
@@ -99,13 +89,6 @@ struct Slot<T> {
 struct Bounds {
     length: u32,
     pace: Option<Pace>,
-}
-
-/// The waits that tell a queue that absorbs bursts from one that stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pace {
-    target: Duration,
-    interval: Duration,
 }
 
 impl<T> Queue<T> {
@@ -174,7 +157,7 @@ impl<T> Queue<T> {
             priority,
             since: now,
             expires,
-            stale_after: self.stale_after(now, deadline),
+            allowed: deadline.map(|deadline| deadline.saturating_duration_since(now)),
             links: Links::default(),
         });
         let (class, slots) = self.class_mut(priority);
@@ -195,7 +178,7 @@ impl<T> Queue<T> {
         let slot = self.slots.get(key)?;
         let fate = match slot.fate {
             Fate::Waiting(shed) if slot.expires <= now => Fate::Refused(shed),
-            _ => Fate::Granted,
+            Fate::Waiting(_) | Fate::Granted | Fate::Refused(_) => Fate::Granted,
         };
         let waiter = self.settle(key, fate, now)?;
         Some(match fate {
@@ -207,18 +190,20 @@ impl<T> Queue<T> {
     /// Refuses an old call whose time is over, or which waited too long in a standing queue. To be asked until None.
     pub fn refuse_stale(&mut self, now: Instant) -> Option<(T, Shed)> {
         self.observe(now);
+        let pace = self.bounds.pace;
         let (key, shed) = [&self.sheddable, &self.normal, &self.critical]
             .into_iter()
             .find_map(|class| {
                 let key = class.oldest()?;
                 let slot = self.slots.get(key)?;
                 let waited = now.saturating_duration_since(slot.since);
+                let patience = pace.map_or(Duration::MAX, |pace| pace.patience(slot.allowed));
                 match slot.fate {
                     Fate::Waiting(shed) if slot.expires <= now => Some((key, shed)),
-                    _ if class.is_standing() && waited > slot.stale_after => {
+                    Fate::Waiting(_) if class.is_standing() && waited > patience => {
                         Some((key, Shed::QueueStanding))
                     }
-                    _ => None,
+                    Fate::Waiting(_) | Fate::Granted | Fate::Refused(_) => None,
                 }
             })?;
         let waiter = self.settle(key, Fate::Refused(shed), now)?;
@@ -237,8 +222,12 @@ impl<T> Queue<T> {
     }
 
     /// Gives a place back and says what had become of its call. A granted call's permit is the caller's to give back.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a ticket is good for one return"
+    )]
     pub fn remove(&mut self, ticket: Ticket, now: Instant) -> Option<Fate> {
-        let Ticket(key) = ticket;
+        let key = ticket.0;
         let slot = self.slots.get(key)?;
         if matches!(slot.fate, Fate::Waiting(_)) {
             let (class, slots) = self.class_mut(slot.priority);
@@ -318,16 +307,14 @@ impl<T> Queue<T> {
             Priority::Normal => [Some(&self.sheddable), None],
             Priority::Sheddable => [None, None],
         };
-        let (key, shed) = match lower.into_iter().flatten().find_map(Class::last_out) {
-            Some(key) => (key, Shed::Displaced),
-            None => {
-                // Newest first: the newcomer would be served before those who wait, so the oldest has to go.
-                let own = self.class(priority);
-                let oldest = own.oldest().filter(|_| own.is_standing())?;
-                (oldest, Shed::QueueStanding)
-            }
-        };
-        self.settle(key, Fate::Refused(shed), now)
+        let last = lower.into_iter().flatten().find_map(Class::last_out);
+        if let Some(key) = last {
+            return self.settle(key, Fate::Refused(Shed::Displaced), now);
+        }
+        // Newest first: the newcomer would be served before those who wait, so the oldest has to go.
+        let own = self.class(priority);
+        let oldest = own.oldest().filter(|_| own.is_standing())?;
+        self.settle(oldest, Fate::Refused(Shed::QueueStanding), now)
     }
 
     /// Takes a waiting call out of its line and writes down what becomes of it.
@@ -357,17 +344,6 @@ impl<T> Queue<T> {
         }
     }
 
-    fn stale_after(&self, now: Instant, deadline: Option<Instant>) -> Duration {
-        let Some(pace) = self.bounds.pace else {
-            return Duration::MAX;
-        };
-        let patience = match deadline {
-            Some(deadline) => deadline.saturating_duration_since(now) / 8,
-            None => pace.interval,
-        };
-        patience.max(pace.target * 2)
-    }
-
     fn class(&self, priority: Priority) -> &Class {
         match priority {
             Priority::Critical => &self.critical,
@@ -385,59 +361,3 @@ impl<T> Queue<T> {
         (class, &mut self.slots)
     }
 }
-
-impl Estimates {
-    /// From what was measured: latencies, and completions per second if calls waited lately.
-    ///
-    /// Without such a rate it follows from the limit and the mean (Little's law: in flight = rate * time).
-    #[must_use]
-    pub fn new(latencies: &Summary, per_second: Option<f64>, limit: u32) -> Self {
-        if !latencies.is_meaningful() {
-            return Self {
-                rate: per_second,
-                ..Self::default()
-            };
-        }
-        let mean = latencies.mean.filter(|mean| !mean.is_zero());
-        Self {
-            p50: latencies.p50,
-            p99: latencies.p99,
-            rate: per_second.or(mean.map(|mean| f64::from(limit) / mean.as_secs_f64())),
-        }
-    }
-
-    /// None while nothing is known: what is long for one destination is short for another.
-    fn pace(&self, target: Option<Duration>) -> Option<Pace> {
-        let (p50, p99) = (self.p50?, self.p99?);
-        Some(Pace {
-            target: target.unwrap_or((p50 / 10).max(TARGET_MIN)),
-            interval: (p99 * 2).max(INTERVAL_MIN),
-        })
-    }
-
-    /// `max(2 * limit, rate * interval)`: room for a burst as long as the interval. Twice the limit alone would refuse
-    /// a burst of 1.4 times the capacity and 100 ms on 8 slots.
-    fn length(&self, limit: u32, pace: Option<Pace>) -> u32 {
-        let burst = match (self.rate, pace) {
-            (Some(rate), Some(pace)) => whole(rate * pace.interval.as_secs_f64()),
-            _ => 0,
-        };
-        limit
-            .saturating_mul(2)
-            .max(burst)
-            .clamp(LENGTH_MIN, LENGTH_MAX)
-    }
-}
-
-/// The next whole number up, by way of a duration: there is no checked conversion from a float.
-fn whole(number: f64) -> u32 {
-    Duration::try_from_secs_f64(number).map_or(u32::MAX, |seconds| {
-        let up = seconds.as_secs() + u64::from(seconds.subsec_nanos() > 0);
-        u32::try_from(up).unwrap_or(u32::MAX)
-    })
-}
-
-const TARGET_MIN: Duration = Duration::from_millis(2);
-const INTERVAL_MIN: Duration = Duration::from_millis(50);
-const LENGTH_MIN: u32 = 16;
-const LENGTH_MAX: u32 = 10_000;

@@ -112,7 +112,7 @@ impl Sketch {
     }
 
     fn window(&self, number: u32) -> &Window {
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             &self.even
         } else {
             &self.odd

@@ -94,7 +94,7 @@ mod tests {
         // A minute of one call a second with nobody waiting is no capacity of one per second.
         throughput.idle();
         assert_eq!(
-            throughput.per_second(now + Duration::from_secs(60)),
+            throughput.per_second(now + Duration::from_mins(1)),
             None,
             "too old to be believed"
         );

@@ -60,7 +60,7 @@ impl AdaptiveTimeout {
             last: now,
         };
         let growth = self.growth.get_or_insert_with(|| fresh.clone());
-        if now.saturating_duration_since(growth.minute) >= Duration::from_secs(60) {
+        if now.saturating_duration_since(growth.minute) >= Duration::from_mins(1) {
             *growth = fresh;
         } else if now.saturating_duration_since(growth.last) >= Duration::from_secs(5) {
             growth.last = now;
@@ -96,7 +96,7 @@ fn is_censored(summary: &Summary) -> bool {
 }
 
 const MIN: Duration = Duration::from_millis(10);
-const MAX: Duration = Duration::from_secs(60);
+const MAX: Duration = Duration::from_mins(1);
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,10 @@ use loom::thread;
 use super::{LEAK, unpack};
 
 #[path = "tokens.rs"]
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the point: one source, two kinds of atomics"
+)]
 #[allow(dead_code, reason = "the models use only what threads race on")]
 mod tokens;
 

@@ -3,8 +3,9 @@
 use slab::Slab;
 use tokio::time::Instant;
 
+use super::Slot;
+use super::pace::Pace;
 use super::standing::Standing;
-use super::{Pace, Slot};
 
 /// A slot's neighbours.
 #[derive(Debug, Clone, Copy, Default)]
@@ -71,7 +72,8 @@ impl Class {
         match oldest {
             Some(slot) => {
                 let waited = now.saturating_duration_since(slot.since);
-                self.standing.observe(waited, pace, now);
+                let is_good = pace.is_none_or(|pace| waited <= pace.target(slot.allowed));
+                self.standing.observe(is_good, pace, now);
             }
             None => self.standing.calm(now),
         }

@@ -2,14 +2,12 @@
 //!
 //! A queue is good when its oldest call has waited no longer than the target. It is standing when it has not been good
 //! for a whole interval, and good again with the first good moment: emptied, or the oldest call a young one. That is
-//! CoDel's criterion (the *minimum* delay of an interval, RFC 8289 §3.2) with the age of the oldest call for the delay:
+//! `CoDel`'s criterion (the *minimum* delay of an interval, RFC 8289 §3.2) with the age of the oldest call for the delay:
 //! the delay of the call just served says nothing once the newest are served first.
-
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Pace;
+use super::pace::Pace;
 
 #[derive(Debug)]
 pub(super) struct Standing {
@@ -36,16 +34,14 @@ impl Standing {
         self.standing = false;
     }
 
-    /// The oldest call has waited this long. Without a pace nothing is ever too long.
-    pub(super) fn observe(&mut self, oldest_wait: Duration, pace: Option<Pace>, now: Instant) {
+    /// Whether the oldest call's wait is still a good one. Without a pace it always is.
+    pub(super) fn observe(&mut self, is_good: bool, pace: Option<Pace>, now: Instant) {
         match pace {
-            Some(pace) if oldest_wait > pace.target => {
-                if now.saturating_duration_since(self.good_at) >= pace.interval {
-                    // Good => Standing
-                    self.standing = true;
-                }
+            Some(pace) if !is_good => {
+                // Good => Standing
+                self.standing |= now.saturating_duration_since(self.good_at) >= pace.interval;
             }
-            _ => self.calm(now),
+            Some(_) | None => self.calm(now),
         }
     }
 }

@@ -185,12 +185,12 @@ fn a_standing_queue_serves_the_newest_and_refuses_the_oldest() {
     });
     bench.queue.adapt(known(10, 20, 800.0), 8);
     let old = bench.push("old", Priority::Normal);
-    bench.wait(40);
+    bench.wait(190);
     bench.push("middle", Priority::Normal);
     assert!(!bench.queue.is_standing(bench.now));
-    bench.wait(15);
+    bench.wait(10);
     bench.push("young", Priority::Normal);
-    // Above the target of 2 ms for an interval of 50 ms.
+    // Above the target of 2 ms for an interval of 200 ms.
     assert!(bench.queue.is_standing(bench.now));
     assert_eq!(bench.next(), Some("young"));
     assert_eq!(
@@ -212,7 +212,7 @@ fn a_full_standing_queue_takes_the_newcomer_for_the_oldest() {
     bench.queue.adapt(known(10, 20, 800.0), 8);
     for name in ["one", "two", "three", "four"] {
         bench.push(name, Priority::Normal);
-        bench.wait(20);
+        bench.wait(50);
     }
     let pushed = bench
         .queue
@@ -227,7 +227,7 @@ fn a_standing_queue_of_low_priority_leaves_higher_ones_first_come_first_served()
     let mut bench = Bench::new(SETTING);
     bench.queue.adapt(known(10, 20, 800.0), 8);
     bench.push("low one", Priority::Sheddable);
-    bench.wait(60);
+    bench.wait(200);
     bench.push("low two", Priority::Sheddable);
     bench.push("one", Priority::Normal);
     bench.push("two", Priority::Normal);
@@ -247,7 +247,7 @@ fn the_automatic_length_takes_a_burst_of_an_interval() {
     queue.adapt(known(10, 20, 800.0), 8);
     assert_eq!(queue.length(), 40, "800 a second for 50 ms");
     queue.adapt(known(10, 20, 1e9), 8);
-    assert_eq!(queue.length(), LENGTH_MAX);
+    assert_eq!(queue.length(), 10_000, "and never more");
 }
 
 #[derive(Debug, Clone)]
