@@ -7,9 +7,8 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use control_api::store::{FileWatch, Sources, Store};
+use control_api::store::{Sources, Store};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -25,10 +24,12 @@ use crate::intercept::listener::Listener;
 use crate::proxy::{Proxy, Shared};
 use crate::run::Services;
 use crate::settings::Settings;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry};
 use crate::upstream::Upstream;
+use side::Chores;
 
 pub mod commands;
+mod introspect;
 mod side;
 
 /// The sockets that are served; all are bound already.
@@ -69,6 +70,9 @@ enum Stop {
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The control API has no socket.
+    #[error("control API: {0}")]
+    Control(#[from] control_api::server::BindError),
     /// A thread or its runtime could not be made.
     #[error("{step}: {source}; are processes or descriptors limited too tightly?")]
     System {
@@ -98,48 +102,41 @@ impl App {
     /// [`StartError`]; nothing is left running then.
     pub fn start(
         settings: Settings,
-        telemetry: Telemetry,
+        telemetry: telemetry::settings::Settings,
         sockets: Sockets,
     ) -> Result<Self, StartError> {
+        let (telemetry, export) = Telemetry::new(telemetry);
         let sources = Sources {
             file: settings.policy_file.clone(),
             state_dir: settings.state_dir.clone(),
         };
         let (policies, file_watch) = Store::open(sources);
-        let connections = Arc::new(Connections::new(
-            settings.connections_max,
-            Arc::clone(telemetry.metrics()),
-        ));
-        let shared = Arc::new(Shared {
-            policies,
-            destinations: Arc::new(Destinations::new(DESTINATIONS_MAX)),
-            telemetry,
-            kept_bytes: Arc::new(ByteBudget::new(settings.body_bytes_total_max)),
-        });
         let (drain, draining) = drain::channel();
         let (stop, stopping) = watch::channel(Stop::No);
+        let metrics = Arc::clone(telemetry.metrics());
+        let connections = Arc::new(Connections::new(settings.connections_max, metrics));
         let parts = Parts {
+            shared: Arc::new(Shared {
+                policies,
+                destinations: Arc::new(Destinations::new(DESTINATIONS_MAX)),
+                telemetry,
+                kept_bytes: Arc::new(ByteBudget::new(settings.body_bytes_total_max)),
+            }),
             settings,
-            shared,
             remembered: Arc::default(),
             connections: Arc::clone(&connections),
             inside: sockets.inside,
             draining,
             stop: stopping,
         };
-        let side = start_side(&parts, sockets.admin, sockets.services, file_watch)?;
-        let mut workers = Vec::new();
-        let explicit = sockets
-            .explicit
-            .into_iter()
-            .chain(std::iter::repeat_with(Vec::new));
-        for (number, (outbound, explicit)) in sockets.outbound.into_iter().zip(explicit).enumerate()
-        {
-            let parts = parts.clone();
-            let work = move || work(number, parts, outbound, explicit);
-            let named = std::thread::Builder::new().name(format!("weir-worker-{number}"));
-            workers.push(named.spawn(work).map_err(system("starting a worker"))?);
-        }
+        let chores = Chores {
+            admin: sockets.admin,
+            services: sockets.services,
+            file_watch,
+            export,
+        };
+        let side = start_side(parts.clone(), chores)?;
+        let workers = start_workers(&parts, sockets.outbound, sockets.explicit)?;
         Ok(Self {
             drain,
             workers,
@@ -155,15 +152,15 @@ impl App {
         &self.connections
     }
 
-    /// Stops accepting, lets the calls in flight end for at most `patience`, flushes what is to be exported, and ends.
-    pub fn stop(self, patience: Duration) {
+    /// What starts the drain.
+    #[must_use]
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Ends what is still open, flushes what is to be exported, and returns when all threads have ended.
+    pub fn stop(self) {
         self.drain.start();
-        let until = tokio::time::Instant::now() + patience;
-        while self.workers.iter().any(|worker| !worker.is_finished())
-            && tokio::time::Instant::now() < until
-        {
-            std::thread::sleep(POLL);
-        }
         self.stop.send_replace(Stop::Workers);
         for worker in self.workers {
             note_panic(worker.join());
@@ -173,6 +170,26 @@ impl App {
     }
 }
 
+/// One thread a worker.
+fn start_workers(
+    parts: &Parts,
+    outbound: Vec<Vec<TcpListener>>,
+    explicit: Vec<Vec<TcpListener>>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let mut outbound = outbound.into_iter();
+    let mut explicit = explicit.into_iter();
+    (0..parts.settings.workers)
+        .map(|number| {
+            let parts = parts.clone();
+            let outbound = outbound.next().unwrap_or_default();
+            let explicit = explicit.next().unwrap_or_default();
+            let work = move || work(number, parts, outbound, explicit);
+            let named = std::thread::Builder::new().name(format!("weir-worker-{number}"));
+            named.spawn(work).map_err(system("starting a worker"))
+        })
+        .collect()
+}
+
 fn note_panic(ended: std::thread::Result<()>) {
     if ended.is_err() {
         tracing::error!("a thread ended with a panic");
@@ -180,27 +197,18 @@ fn note_panic(ended: std::thread::Result<()>) {
 }
 
 /// Starts the side thread, and waits until it listens.
-fn start_side(
-    parts: &Parts,
-    admin: Option<TcpListener>,
-    services: Services,
-    file_watch: Option<FileWatch>,
-) -> Result<JoinHandle<()>, StartError> {
+fn start_side(parts: Parts, chores: Chores) -> Result<JoinHandle<()>, StartError> {
     let (started, starting) = mpsc::sync_channel(1);
-    let parts = parts.clone();
     let work = move || match runtime() {
-        Ok(runtime) => runtime.block_on(side::serve(parts, admin, services, file_watch, started)),
+        Ok(runtime) => runtime.block_on(side::serve(parts, chores, started)),
         Err(error) => drop(started.send(Err(system("making a runtime")(error)))),
     };
     let thread = std::thread::Builder::new()
         .name("weir-side".to_owned())
         .spawn(work);
     let thread = thread.map_err(system("starting the side thread"))?;
-    let gone = || StartError::System {
-        step: "starting the side thread",
-        source: io::ErrorKind::BrokenPipe.into(),
-    };
-    starting.recv().map_err(|_| gone())??;
+    let gone = |_| system("starting the side thread")(io::ErrorKind::BrokenPipe.into());
+    starting.recv().map_err(gone)??;
     Ok(thread)
 }
 
@@ -276,5 +284,3 @@ fn system(step: &'static str) -> impl Fn(io::Error) -> StartError {
 
 /// Most destinations that state is kept for; those unused for longest make room.
 const DESTINATIONS_MAX: usize = 1024;
-/// How often the end of the workers is looked for.
-const POLL: Duration = Duration::from_millis(5);

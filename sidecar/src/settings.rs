@@ -99,7 +99,7 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "Bytes of request bodies that are kept for retries, all calls together; beyond it bodies stream and are not retried.",
     },
     Setting {
-        name: "WEIR_DRAIN_TIMEOUT",
+        name: "WEIR_DRAIN_TIME",
         default: "30s",
         meaning: "After SIGTERM: longest wait for the application to go and for calls in flight to end. The pod's usual grace period.",
     },
@@ -142,8 +142,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// `WEIR_BODY_BYTES_TOTAL_MAX`
     pub body_bytes_total_max: usize,
-    /// `WEIR_DRAIN_TIMEOUT`
-    pub drain_timeout: Duration,
+    /// `WEIR_DRAIN_TIME`
+    pub drain_time: Duration,
     /// `WEIR_LOG_LEVEL`
     pub log_level: tracing::Level,
     /// `WEIR_ACCESS_LOG`
@@ -195,7 +195,7 @@ impl Settings {
             },
             connections_max: read.number("WEIR_CONNECTIONS_MAX", 1, 1_000_000),
             body_bytes_total_max: read.number("WEIR_BODY_BYTES_TOTAL_MAX", 0, 1 << 30),
-            drain_timeout: read.duration("WEIR_DRAIN_TIMEOUT"),
+            drain_time: read.duration("WEIR_DRAIN_TIME"),
             log_level: read
                 .parsed("WEIR_LOG_LEVEL", "error, warn, info, debug or trace")
                 .unwrap_or(tracing::Level::INFO),
@@ -388,7 +388,7 @@ mod tests {
     fn every_wrong_variable_is_named_with_its_value_and_what_was_expected() {
         let errors = from(&[
             ("WEIR_WORKERS", "0"),
-            ("WEIR_DRAIN_TIMEOUT", "soon"),
+            ("WEIR_DRAIN_TIME", "soon"),
             ("WEIR_OUTBOUND_ADDRS", "0.0.0.0:1"),
         ])
         .unwrap_err();
@@ -396,7 +396,7 @@ mod tests {
         expect_test::expect![[r#"
             WEIR_WORKERS="0": expected a whole number from 1 to 64
             WEIR_OUTBOUND_ADDRS="0.0.0.0:1": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
-            WEIR_DRAIN_TIMEOUT="soon": expected a length of time like 250ms, 5s or 1m, above 0 and at most 1h"#]]
+            WEIR_DRAIN_TIME="soon": expected a length of time like 250ms, 5s or 1m, above 0 and at most 1h"#]]
         .assert_eq(&text.join("\n"));
     }
 

@@ -2,23 +2,24 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
+use std::task::Context;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
 
 use super::{App, Sockets};
 use crate::cli::complain;
+use crate::drain::lifecycle::{self, Lifecycle};
+use crate::drain::{self, Signals};
 use crate::run::{self, RunOptions};
 use crate::settings::Settings;
-use crate::telemetry::Telemetry;
+use crate::telemetry;
 
 /// Runs the pod's data plane until it is told to end.
 #[must_use]
 pub fn proxy() -> ExitCode {
-    let (settings, telemetry) = match configure(|name| std::env::var(name).ok()) {
+    let (settings, telemetry) = match configure(|name| std::env::var(name).ok(), "weir") {
         Ok(configured) => configured,
         Err(errors) => return refuse(&errors),
     };
@@ -26,9 +27,9 @@ pub fn proxy() -> ExitCode {
         Ok(sockets) => sockets,
         Err(error) => return fail(&error),
     };
-    let patience = settings.drain_timeout;
+    let drain_time = settings.drain_time;
     match App::start(settings, telemetry, sockets) {
-        Ok(app) => until_told(app, patience),
+        Ok(app) => until_told(app, drain_time),
         Err(error) => fail(&error),
     }
 }
@@ -36,10 +37,11 @@ pub fn proxy() -> ExitCode {
 /// Runs a command with its calls passing weir. The exit code is the command's.
 #[must_use]
 pub fn run(options: &RunOptions) -> ExitCode {
-    let (settings, telemetry) = match configure(|name| variable_of_run(options, name)) {
-        Ok(configured) => configured,
-        Err(errors) => return refuse(&errors),
-    };
+    let (settings, telemetry) =
+        match configure(|name| variable_of_run(options, name), &workload(options)) {
+            Ok(configured) => configured,
+            Err(errors) => return refuse(&errors),
+        };
     if let Some(Err(error)) = options.policy.as_deref().map(check_policy) {
         return fail_with(&error, USAGE);
     }
@@ -72,62 +74,67 @@ pub fn run(options: &RunOptions) -> ExitCode {
     };
     let ended = session.go().and_then(|_pid| session.wait());
     // The application is gone: nobody waits for what is still open.
-    app.stop(Duration::ZERO);
+    app.stop();
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) => fail_with(&error, error.exit_code()),
     }
 }
 
-/// Waits for SIGTERM or SIGINT, then drains; a second one ends at once.
-fn until_told(app: App, patience: Duration) -> ExitCode {
+/// Serves until it is told to end, and the application is gone or the drain time is over.
+fn until_told(app: App, drain_time: Duration) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let told = runtime.and_then(|runtime| {
         runtime.block_on(async {
-            let (mut terminate, mut interrupt) = (
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-            );
-            tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-            tracing::info!("draining: outbound calls go on until the application is gone");
-            tokio::select! {
-                biased;
-                _ = terminate.recv() => Ok(None),
-                _ = interrupt.recv() => Ok(None),
-                left = application_gone(&app, patience) => Ok(Some(left)),
-            }
+            let mut signals = Signals::listen()?;
+            let lifecycle = Lifecycle::new(lifecycle::Settings {
+                drain_time,
+                ..Default::default()
+            });
+            let sources = drain::Sources {
+                terminations: |cx: &mut Context<'_>| signals.poll_next(cx),
+                application_ended: std::future::pending(),
+                connections_open: || app.connections().open(),
+            };
+            drain::run(lifecycle, app.drain(), sources).await;
+            Ok(())
         })
     });
+    app.stop();
     match told {
-        Ok(Some(left)) => {
-            app.stop(left);
-            ExitCode::SUCCESS
-        }
-        Ok(None) => ExitCode::from(ENDED_AT_ONCE),
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
-/// Waits until the application has had no connection for a while, at most `patience`; returns what is left of that.
-async fn application_gone(app: &App, patience: Duration) -> Duration {
-    let until = Instant::now() + patience;
-    let mut quiet_since = Instant::now();
-    while Instant::now() < until && quiet_since.elapsed() < QUIET {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if app.connections().open() > 0 {
-            quiet_since = Instant::now();
-        }
-    }
-    until.saturating_duration_since(Instant::now())
+/// What the spans call a command that was given no `OTEL_SERVICE_NAME`.
+fn workload(options: &RunOptions) -> String {
+    let program = options.command.first().map(std::path::Path::new);
+    let name = program.and_then(std::path::Path::file_name);
+    name.map_or_else(
+        || "weir".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// Reads all settings, reports everything that is wrong at once, and starts the log.
-fn configure(get: impl Fn(&str) -> Option<String>) -> Result<(Settings, Telemetry), Vec<String>> {
-    let settings = Settings::from_env(&get)
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    Ok((settings, Telemetry::default()))
+fn configure(
+    get: impl Fn(&str) -> Option<String>,
+    workload: &str,
+) -> Result<(Settings, telemetry::settings::Settings), Vec<String>> {
+    let settings = Settings::from_env(&get);
+    let telemetry = telemetry::settings::Settings::from_env(&get, workload);
+    match (settings, telemetry) {
+        (Ok(settings), Ok(telemetry)) => Ok((settings, telemetry)),
+        (settings, telemetry) => {
+            let ours = settings.err().unwrap_or_default();
+            let theirs = telemetry.err().unwrap_or_default();
+            let ours = ours.iter().map(ToString::to_string);
+            Err(ours.chain(theirs.iter().map(ToString::to_string)).collect())
+        }
+    }
 }
 
 /// `weir run` is quiet: its output is the command's. Its options come before the environment.
@@ -240,9 +247,5 @@ fn fail_with(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 const USAGE: u8 = 2;
 /// `weir run` failed, not its command.
 const FAILURE_OF_RUN: u8 = 125;
-/// A second signal came: 128 and SIGTERM's number, as shells have it.
-const ENDED_AT_ONCE: u8 = 143;
-/// Without a connection for this long, the application is taken to be gone.
-const QUIET: Duration = Duration::from_millis(500);
 /// Connections that wait to be accepted; the kernel cuts it down to net.core.somaxconn.
 const BACKLOG: i32 = 4096;

@@ -1,29 +1,69 @@
 //! The side thread: everything that may never delay a call.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use control_api::server::{Options, Server, TcpOptions};
 use control_api::store::FileWatch;
 use tokio::task::JoinSet;
 
+use super::introspect::Live;
 use super::{Parts, StartError, Stop};
 use crate::run::Services;
+use crate::telemetry::otlp::SpanExport;
+
+/// What only the side thread serves.
+pub(super) struct Chores {
+    pub(super) admin: Option<TcpListener>,
+    pub(super) services: Services,
+    pub(super) file_watch: Option<FileWatch>,
+    pub(super) export: Option<SpanExport>,
+}
 
 /// Serves until the app stops; says through `started` whether everything listens.
 pub(super) async fn serve(
     parts: Parts,
-    _admin: Option<TcpListener>,
-    services: Services,
-    file_watch: Option<FileWatch>,
+    chores: Chores,
     started: SyncSender<Result<(), StartError>>,
 ) {
+    let live = Arc::new(Live::new(&parts));
+    let control = match bind_control(&parts, &live) {
+        Ok(control) => control,
+        Err(error) => return drop(started.send(Err(error))),
+    };
     let mut tasks = JoinSet::new();
-    if let Some(file_watch) = file_watch {
+    tasks.spawn(control.serve(stopped(&parts)));
+    if let Some(file_watch) = chores.file_watch {
         tasks.spawn(file_watch.run());
     }
-    tasks.spawn(services.serve());
-    let mut stop = parts.stop.clone();
+    tasks.spawn(chores.services.serve());
     let _the_starter_waits = started.send(Ok(()));
-    drop(stop.wait_for(|stop| *stop >= Stop::Side).await);
+    match chores.export {
+        // Ends after the last span was sent, or its patience is over.
+        Some(export) => export.run(stopped(&parts)).await,
+        None => stopped(&parts).await,
+    }
     tasks.shutdown().await;
+}
+
+/// Ready when the side thread is to end.
+fn stopped(parts: &Parts) -> impl Future<Output = ()> + Send + use<> {
+    let mut stop = parts.stop.clone();
+    async move { drop(stop.wait_for(|stop| *stop >= Stop::Side).await) }
+}
+
+fn bind_control(parts: &Parts, live: &Arc<Live>) -> Result<Server, StartError> {
+    let settings = &parts.settings;
+    let mut options = Options::at(settings.control_socket.clone());
+    options.uids.push(control_api::well_known::PROXY_UID);
+    if let (Some(address), Some(token_file)) = (settings.control_addr, &settings.control_token_file)
+    {
+        options.tcp = Some(TcpOptions {
+            address,
+            token_file: token_file.clone(),
+        });
+    }
+    let policies = Arc::clone(&parts.shared.policies);
+    Ok(Server::bind(options, policies, Arc::clone(live) as _)?)
 }

@@ -1,0 +1,136 @@
+//! What the running proxy says of itself, to the control API, to a scrape and to the live page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use control_api::server::{Introspect, UnknownLogLevel};
+use control_api::view::{
+    Connection, Decision, DecisionFilter, Destination, Listener, Status, Timestamp,
+};
+use tokio::time::Instant;
+
+use super::Parts;
+use crate::drain::Draining;
+use crate::intercept::connections::Connections;
+use crate::proxy::Shared;
+use crate::settings::Settings;
+use crate::telemetry::metrics::Closed as _;
+
+/// The running proxy, as far as it can be looked at.
+#[derive(Debug)]
+pub(super) struct Live {
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+    draining: Draining,
+    settings: Settings,
+    began: Instant,
+}
+
+impl Live {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self {
+            shared: Arc::clone(&parts.shared),
+            connections: Arc::clone(&parts.connections),
+            draining: parts.draining.clone(),
+            settings: parts.settings.clone(),
+            began: Instant::now(),
+        }
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        let named = |name: &str, address: String| Listener {
+            name: name.to_owned(),
+            address,
+        };
+        let outbound = self
+            .settings
+            .outbound_addrs
+            .iter()
+            .map(|addr| named("outbound", addr.to_string()));
+        let explicit = self
+            .settings
+            .explicit_proxy_addrs
+            .iter()
+            .map(|addr| named("explicit proxy", addr.to_string()));
+        let control = self.settings.control_socket.display().to_string();
+        outbound
+            .chain(explicit)
+            .chain([named("control", control)])
+            .collect()
+    }
+}
+
+impl Introspect for Live {
+    fn status(&self) -> Status {
+        let destinations = self.shared.destinations.all();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            workers: u32::try_from(self.settings.workers).unwrap_or(u32::MAX),
+            draining: self.draining.is_started(),
+            policy: self.shared.policies.status(),
+            calls: destinations
+                .iter()
+                .map(|destination| destination.counters.calls())
+                .sum(),
+            in_flight: destinations
+                .iter()
+                .map(|destination| u64::from(destination.admission.in_flight()))
+                .sum(),
+            connections: u64::try_from(self.connections.open()).unwrap_or(u64::MAX),
+            destinations: u64::try_from(destinations.len()).unwrap_or(u64::MAX),
+            listeners: self.listeners(),
+        }
+    }
+
+    fn destinations(&self) -> Vec<Destination> {
+        let now = Instant::now();
+        let mut views: Vec<_> = self
+            .shared
+            .destinations
+            .all()
+            .iter()
+            .map(|destination| destination.view(now))
+            .collect();
+        views.sort_by(|one, other| one.name.cmp(&other.name));
+        views
+    }
+
+    fn decisions(&self, filter: &DecisionFilter) -> Vec<Decision> {
+        self.shared.telemetry.decisions().answer(filter)
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        let now = Instant::now();
+        let mut open = self.connections.snapshot(CONNECTIONS_SHOWN_MAX);
+        open.sort_by_key(|connection| connection.id());
+        let revision = self.shared.policies.current().revision;
+        let shown = open.iter().map(|connection| Connection {
+            id: connection.id(),
+            peer: connection.peer().to_string(),
+            destination: match connection.name() {
+                Some(name) => format!("{} ({name})", connection.destination()),
+                None => connection.destination().to_string(),
+            },
+            protocol: connection.speaks().word().to_owned(),
+            since: ago(now.saturating_duration_since(connection.since())),
+            calls: connection.calls(),
+            // Calls read the policy one by one, so an open connection obeys the revision in force.
+            revision,
+        });
+        shown.collect()
+    }
+
+    fn set_log_level(&self, level: &str) -> Result<(), UnknownLogLevel> {
+        Err(UnknownLogLevel(level.to_owned()))
+    }
+}
+
+fn ago(age: Duration) -> Timestamp {
+    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    Timestamp::from_unix_millis(Timestamp::now().unix_millis().saturating_sub(age))
+}
+
+/// More rows than anybody reads.
+const CONNECTIONS_SHOWN_MAX: usize = 1000;
