@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use control_api::store::{Sources, Store};
+use control_api::view;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -24,7 +25,8 @@ use crate::intercept::listener::Listener;
 use crate::proxy::{Proxy, Shared};
 use crate::run::Services;
 use crate::settings::Settings;
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::log::{Format, Log, LogError};
+use crate::telemetry::{self, Telemetry, probe};
 use crate::upstream::Upstream;
 use side::Chores;
 
@@ -55,6 +57,7 @@ pub struct App {
     side: JoinHandle<()>,
     connections: Arc<Connections>,
     stop: watch::Sender<Stop>,
+    log: Log,
 }
 
 /// How far the end has come.
@@ -73,6 +76,9 @@ pub enum StartError {
     /// The control API has no socket.
     #[error("control API: {0}")]
     Control(#[from] control_api::server::BindError),
+    /// There is no log.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A thread or its runtime could not be made.
     #[error("{step}: {source}; are processes or descriptors limited too tightly?")]
     System {
@@ -87,6 +93,8 @@ pub enum StartError {
 #[derive(Debug, Clone)]
 struct Parts {
     settings: Settings,
+    log: Log,
+    listeners: Vec<view::Listener>,
     shared: Arc<Shared>,
     remembered: Arc<Remembered>,
     connections: Arc<Connections>,
@@ -106,6 +114,8 @@ impl App {
         sockets: Sockets,
     ) -> Result<Self, StartError> {
         let (telemetry, export) = Telemetry::new(telemetry);
+        let log = Log::start(&settings.log_level, Format::detected(), telemetry.metrics())?;
+        let listeners = listeners(&settings, &sockets);
         let sources = Sources {
             file: settings.policy_file.clone(),
             state_dir: settings.state_dir.clone(),
@@ -123,6 +133,8 @@ impl App {
                 kept_bytes: Arc::new(ByteBudget::new(settings.body_bytes_total_max)),
             }),
             settings,
+            log: log.clone(),
+            listeners,
             remembered: Arc::default(),
             connections: Arc::clone(&connections),
             inside: sockets.inside,
@@ -143,6 +155,7 @@ impl App {
             side,
             connections,
             stop,
+            log,
         })
     }
 
@@ -167,7 +180,37 @@ impl App {
         }
         self.stop.send_replace(Stop::Side);
         note_panic(self.side.join());
+        self.log.flush();
     }
+}
+
+/// Where everything listens, for people.
+fn listeners(settings: &Settings, sockets: &Sockets) -> Vec<view::Listener> {
+    let listener = |name: &str, address: String| view::Listener {
+        name: name.to_owned(),
+        address,
+    };
+    let bound = |name: &'static str, sockets: &[TcpListener]| {
+        let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok());
+        addresses
+            .map(|address| listener(name, address.to_string()))
+            .collect::<Vec<_>>()
+    };
+    // Every worker listens on the same addresses.
+    let mut all = bound(
+        "outbound",
+        sockets.outbound.first().map_or(&[], Vec::as_slice),
+    );
+    all.extend(bound(
+        "explicit proxy",
+        sockets.explicit.first().map_or(&[], Vec::as_slice),
+    ));
+    all.extend(bound("admin", sockets.admin.as_slice()));
+    all.push(listener(
+        "control",
+        settings.control_socket.display().to_string(),
+    ));
+    all
 }
 
 /// One thread a worker.
@@ -232,9 +275,9 @@ async fn serve(
         shared,
         remembered,
         connections,
-        inside: _,
         draining,
         mut stop,
+        ..
     } = parts;
     let upstream = Upstream::new(&settings.upstream);
     let inlet = Inlet {
@@ -246,6 +289,8 @@ async fn serve(
         remembered,
         connections: Arc::clone(&connections),
     };
+    let worker = shared.telemetry.metrics().worker(number);
+    let probe = tokio::spawn(probe::watch(worker));
     let outbound = Listener::new(outbound, Arc::clone(&connections))?;
     let explicit = Listener::new(explicit, connections)?;
     let (mut first, mut second) = (draining.clone(), draining);
@@ -269,6 +314,7 @@ async fn serve(
         _ = stop.wait_for(|stop| *stop >= Stop::Workers) => {}
         ((), ()) = accepting => {}
     }
+    probe.abort();
     Ok(())
 }
 

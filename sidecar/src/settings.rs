@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use control_api::well_known;
 
+use crate::telemetry::log;
 use crate::upstream::connect;
 
 /// A setting as people read about it.
@@ -106,12 +107,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WEIR_LOG_LEVEL",
         default: "info",
-        meaning: "error, warn, info, debug or trace.",
-    },
-    Setting {
-        name: "WEIR_ACCESS_LOG",
-        default: "off",
-        meaning: "`on` writes one JSON line per call to standard output.",
+        meaning: "error, warn, info, debug, trace or off, or several with targets before them. `info,weir::access=info` logs each call.",
     },
 ];
 
@@ -145,9 +141,7 @@ pub struct Settings {
     /// `WEIR_DRAIN_TIME`
     pub drain_time: Duration,
     /// `WEIR_LOG_LEVEL`
-    pub log_level: tracing::Level,
-    /// `WEIR_ACCESS_LOG`
-    pub access_log: bool,
+    pub log_level: String,
 }
 
 /// A variable whose value cannot be used.
@@ -196,10 +190,7 @@ impl Settings {
             connections_max: read.number("WEIR_CONNECTIONS_MAX", 1, 1_000_000),
             body_bytes_total_max: read.number("WEIR_BODY_BYTES_TOTAL_MAX", 0, 1 << 30),
             drain_time: read.duration("WEIR_DRAIN_TIME"),
-            log_level: read
-                .parsed("WEIR_LOG_LEVEL", "error, warn, info, debug or trace")
-                .unwrap_or(tracing::Level::INFO),
-            access_log: read.switch("WEIR_ACCESS_LOG"),
+            log_level: read.log_level("WEIR_LOG_LEVEL"),
         };
         if settings.control_addr.is_some() && settings.control_token_file.is_none() {
             read.refuse(
@@ -278,16 +269,12 @@ impl Reader<'_> {
         }
     }
 
-    fn switch(&mut self, name: &'static str) -> bool {
-        match self.text(name).as_deref() {
-            Some("on") => true,
-            Some("off") | None => false,
-            Some(other) => {
-                let other = other.to_owned();
-                self.refuse(name, &other, "on or off");
-                false
-            }
+    fn log_level(&mut self, name: &'static str) -> String {
+        let level = self.text(name).unwrap_or_default();
+        if let Err(error) = log::check_level(&level) {
+            self.refuse(name, &level, &error.to_string());
         }
+        level
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {

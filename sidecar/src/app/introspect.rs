@@ -13,7 +13,7 @@ use super::Parts;
 use crate::drain::Draining;
 use crate::intercept::connections::Connections;
 use crate::proxy::Shared;
-use crate::settings::Settings;
+use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Closed as _;
 
 /// The running proxy, as far as it can be looked at.
@@ -22,7 +22,9 @@ pub(super) struct Live {
     shared: Arc<Shared>,
     connections: Arc<Connections>,
     draining: Draining,
-    settings: Settings,
+    workers: usize,
+    listeners: Vec<Listener>,
+    log: Log,
     began: Instant,
 }
 
@@ -32,31 +34,11 @@ impl Live {
             shared: Arc::clone(&parts.shared),
             connections: Arc::clone(&parts.connections),
             draining: parts.draining.clone(),
-            settings: parts.settings.clone(),
+            workers: parts.settings.workers,
+            listeners: parts.listeners.clone(),
+            log: parts.log.clone(),
             began: Instant::now(),
         }
-    }
-
-    fn listeners(&self) -> Vec<Listener> {
-        let named = |name: &str, address: String| Listener {
-            name: name.to_owned(),
-            address,
-        };
-        let outbound = self
-            .settings
-            .outbound_addrs
-            .iter()
-            .map(|addr| named("outbound", addr.to_string()));
-        let explicit = self
-            .settings
-            .explicit_proxy_addrs
-            .iter()
-            .map(|addr| named("explicit proxy", addr.to_string()));
-        let control = self.settings.control_socket.display().to_string();
-        outbound
-            .chain(explicit)
-            .chain([named("control", control)])
-            .collect()
     }
 }
 
@@ -67,7 +49,7 @@ impl Introspect for Live {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            workers: u32::try_from(self.settings.workers).unwrap_or(u32::MAX),
+            workers: u32::try_from(self.workers).unwrap_or(u32::MAX),
             draining: self.draining.is_started(),
             policy: self.shared.policies.status(),
             calls: destinations
@@ -80,7 +62,7 @@ impl Introspect for Live {
                 .sum(),
             connections: u64::try_from(self.connections.open()).unwrap_or(u64::MAX),
             destinations: u64::try_from(destinations.len()).unwrap_or(u64::MAX),
-            listeners: self.listeners(),
+            listeners: self.listeners.clone(),
         }
     }
 
@@ -123,7 +105,7 @@ impl Introspect for Live {
     }
 
     fn set_log_level(&self, level: &str) -> Result<(), UnknownLogLevel> {
-        Err(UnknownLogLevel(level.to_owned()))
+        self.log.set_level(level)
     }
 }
 

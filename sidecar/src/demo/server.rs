@@ -92,7 +92,8 @@ async fn answer(
     tokio::spawn(async move {
         let fails = service.fail_one_of > 0 && number.is_multiple_of(service.fail_one_of);
         if let Ok(_slot) = service.slots.acquire().await {
-            tokio::time::sleep(service.work).await;
+            // The timer rounds up to whole milliseconds: half of one less is right on average.
+            tokio::time::sleep(service.work.saturating_sub(Duration::from_micros(500))).await;
         }
         let _the_caller_may_be_gone = done.send(fails);
     });

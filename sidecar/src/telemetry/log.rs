@@ -109,6 +109,14 @@ impl Log {
     }
 }
 
+/// Whether a level can be obeyed, before a log is there to obey it.
+///
+/// # Errors
+/// [`UnknownLogLevel`], with what is wrong about it.
+pub fn check_level(level: &str) -> Result<(), UnknownLogLevel> {
+    targets(level).map(drop)
+}
+
 /// Logs a finished call, if the access log is on.
 pub(super) fn access(record: &CallRecord) {
     let trace_id = kept::hex(&record.trace_id);
