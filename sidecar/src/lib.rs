@@ -32,6 +32,8 @@ pub mod wire;
 
 pub mod connection;
 
+pub mod admin;
+
 pub mod settings;
 
 pub mod run;

@@ -60,7 +60,7 @@ pub struct SeenCall {
     pub duration_ms: f64,
     /// Spent in the queue.
     pub queue_ms: f64,
-    /// Tries.
+    /// Tries that were sent.
     pub attempts: usize,
     /// What weir decided, and why.
     pub decisions: Vec<(&'static str, &'static str)>,
@@ -106,10 +106,6 @@ impl LatestCalls {
 
 impl From<&CallRecord> for SeenCall {
     fn from(record: &CallRecord) -> Self {
-        let waits = record.attempts.iter().map(|attempt| {
-            let until = attempt.dispatched.unwrap_or(attempt.ended);
-            until.saturating_sub(attempt.asked)
-        });
         let decisions = record.decisions.iter();
         Self {
             at: record.began.into(),
@@ -124,8 +120,8 @@ impl From<&CallRecord> for SeenCall {
             error: record.error_kind,
             notable: record.ended().is_notable(),
             duration_ms: millis(record.duration),
-            queue_ms: millis(waits.sum()),
-            attempts: record.attempts.len(),
+            queue_ms: millis(record.queued()),
+            attempts: record.attempts_sent(),
             decisions: decisions
                 .map(|decision| (decision.what.as_str(), decision.reason))
                 .collect(),

@@ -120,10 +120,6 @@ pub fn check_level(level: &str) -> Result<(), UnknownLogLevel> {
 /// Logs a finished call, if the access log is on.
 pub(super) fn access(record: &CallRecord) {
     let trace_id = kept::hex(&record.trace_id);
-    let queued = record.attempts.iter().map(|attempt| {
-        let until = attempt.dispatched.unwrap_or(attempt.ended);
-        until.saturating_sub(attempt.asked)
-    });
     tracing::info!(
         target: ACCESS,
         trace_id,
@@ -139,9 +135,9 @@ pub(super) fn access(record: &CallRecord) {
         grpc_status = record.grpc_status,
         outcome = record.outcome.as_str(),
         error = record.error_kind,
-        attempts = record.attempts.len(),
+        attempts = record.attempts_sent(),
         duration_ms = millis(record.duration),
-        queue_ms = millis(queued.sum()),
+        queue_ms = millis(record.queued()),
         "call"
     );
 }

@@ -76,6 +76,15 @@ pub struct AttemptRecord {
     pub end: AttemptEnd,
 }
 
+impl AttemptRecord {
+    /// Time that it waited for a permit, whether it got one or not.
+    #[must_use]
+    pub fn queued(&self) -> Duration {
+        let until = self.dispatched.unwrap_or(self.ended);
+        until.saturating_sub(self.asked)
+    }
+}
+
 /// How a call ended, from the application's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -292,6 +301,20 @@ impl Verdict {
 }
 
 impl CallRecord {
+    /// How many of its attempts were sent.
+    #[must_use]
+    pub fn attempts_sent(&self) -> usize {
+        let sent = |attempt: &&AttemptRecord| attempt.dispatched.is_some();
+        self.attempts.iter().filter(sent).count()
+    }
+
+    /// Time that its attempts spent in the queue.
+    #[must_use]
+    pub fn queued(&self) -> Duration {
+        let waits = self.attempts.iter().map(AttemptRecord::queued);
+        waits.sum()
+    }
+
     /// What of it is known without it.
     #[must_use]
     pub fn ended(&self) -> Ended<'_> {

@@ -47,7 +47,7 @@ pub fn count(record: &CallRecord) -> usize {
 /// When an attempt's wait ended, if it is worth a span.
 fn waited(attempt: &AttemptRecord) -> Option<Duration> {
     let until = attempt.dispatched.unwrap_or(attempt.ended);
-    (until.saturating_sub(attempt.asked) >= QUEUE_SPAN_MIN).then_some(until)
+    (attempt.queued() >= QUEUE_SPAN_MIN).then_some(until)
 }
 
 struct Maker<'a> {

@@ -124,9 +124,7 @@ impl DestinationMetrics {
     }
 
     fn count_attempt(&self, attempt: &AttemptRecord) {
-        let waited_until = attempt.dispatched.unwrap_or(attempt.ended);
-        self.queue_wait
-            .observe(waited_until.saturating_sub(attempt.asked));
+        self.queue_wait.observe(attempt.queued());
         if let AttemptEnd::Shed(shed) = attempt.end {
             self.rejected.add_one(shed);
         }
