@@ -27,7 +27,7 @@ use crate::run::Services;
 use crate::settings::Settings;
 use crate::telemetry::log::{Format, Log, LogError};
 use crate::telemetry::{self, Telemetry, probe};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, connect};
 use side::Chores;
 
 pub mod commands;
@@ -275,14 +275,19 @@ async fn serve(
         shared,
         remembered,
         connections,
+        inside,
         draining,
         mut stop,
         ..
     } = parts;
-    let upstream = Upstream::new(&settings.upstream);
+    let connect = connect::Settings {
+        inside,
+        ..settings.upstream
+    };
+    let upstream = Upstream::new(&connect);
     let inlet = Inlet {
         proxy: Proxy::new(Arc::clone(&shared), upstream),
-        connect: settings.upstream.clone(),
+        connect,
         patience: Patience::default(),
         draining: draining.clone(),
         policies: Arc::clone(&shared.policies),

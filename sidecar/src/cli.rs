@@ -31,10 +31,13 @@ pub enum Command {
     Proxy,
     /// Install, verify or remove the pod's redirect rules.
     Redirect(RedirectOptions),
+    /// Keeps the namespace of `weir run`, which starts it.
     #[command(hide = true)]
     NamespaceKeeper(KeeperOptions),
+    /// The demo's server.
     #[command(hide = true)]
     DemoServer(ServerOptions),
+    /// The demo's client.
     #[command(hide = true)]
     DemoClient(ClientOptions),
 }

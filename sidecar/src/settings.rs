@@ -186,6 +186,7 @@ impl Settings {
                 idle_timeout: read.duration("WEIR_IDLE_TIMEOUT"),
                 idle_max: read.number("WEIR_IDLE_CONNECTIONS_MAX", 0, 65_536),
                 header_bytes_max: read.number("WEIR_HEADER_BYTES_MAX", 8192, 1 << 20),
+                inside: None,
             },
             connections_max: read.number("WEIR_CONNECTIONS_MAX", 1, 1_000_000),
             body_bytes_total_max: read.number("WEIR_BODY_BYTES_TOTAL_MAX", 0, 1 << 30),

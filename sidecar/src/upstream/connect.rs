@@ -8,6 +8,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::error::UpstreamError;
+use crate::intercept::inside::Inside;
 
 /// What connections to upstreams are made with.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Settings {
     pub idle_max: usize,
     /// Largest header section accepted, in bytes.
     pub header_bytes_max: usize,
+    /// The way into the namespace of `weir run`, where the application itself listens.
+    pub inside: Option<Inside>,
 }
 
 impl Default for Settings {
@@ -29,6 +32,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(4),
             idle_max: 256,
             header_bytes_max: 64 * 1024,
+            inside: None,
         }
     }
 }
@@ -39,7 +43,7 @@ impl Default for Settings {
 /// [`UpstreamError::Connect`] or [`UpstreamError::ConnectTimeout`]; nothing was sent in either case.
 pub async fn connect(addr: SocketAddr, settings: &Settings) -> Result<TcpStream, UpstreamError> {
     let after = settings.connect_timeout;
-    let stream = match tokio::time::timeout(after, TcpStream::connect(addr)).await {
+    let stream = match tokio::time::timeout(after, dial(addr, settings.inside.as_ref())).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(source)) => return Err(UpstreamError::Connect { addr, source }),
         Err(_elapsed) => return Err(UpstreamError::ConnectTimeout { addr, after }),
@@ -48,6 +52,18 @@ pub async fn connect(addr: SocketAddr, settings: &Settings) -> Result<TcpStream,
         .and_then(|()| options(&stream, UPSTREAM_USER_TIMEOUT))
         .map_err(|source| UpstreamError::Connect { addr, source })?;
     Ok(stream)
+}
+
+/// Dials outside, and inside where nobody listens outside: an application may call itself.
+async fn dial(addr: SocketAddr, inside: Option<&Inside>) -> io::Result<TcpStream> {
+    match (TcpStream::connect(addr).await, inside) {
+        (Err(refused), Some(inside))
+            if refused.kind() == io::ErrorKind::ConnectionRefused && Inside::may_serve(addr) =>
+        {
+            inside.connect(addr).await.map_err(|_| refused)
+        }
+        (connected, _) => connected,
+    }
 }
 
 /// Sets what an accepted connection of the application has: no delay, keepalive, and a bound on unacknowledged bytes.
