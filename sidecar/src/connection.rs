@@ -13,16 +13,16 @@ use tokio::time::Instant;
 
 use crate::drain::Draining;
 use crate::error::UpstreamError;
-use crate::intercept::connections::{Connections, Guard};
+use crate::intercept::connections::Connections;
 use crate::intercept::detect::prefixed::Prefixed;
 use crate::intercept::detect::race::{Detected, Http, Opaque, Patience, Sign, race};
 use crate::intercept::detect::remembered::{Habit, Remembered};
 use crate::intercept::original_dst;
 use crate::proxy::{Arrival, Proxy};
-use crate::telemetry::metrics::{Detection, Side, Speaks};
+use crate::telemetry::metrics::{Detection, Speaks};
 use crate::upstream::connect::{self, connect};
-use crate::wire::opaque::{Legs, Meter, reset};
-use crate::wire::{http1, http2};
+use crate::wire::tunnel::reset;
+use crate::wire::{http1, http2, opaque};
 
 /// What a worker serves its connections with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -55,8 +55,13 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet) {
                 original_destination,
                 peer,
             };
-            let downstream = Prefixed::new(Bytes::new(), socket);
-            serve_to(downstream, arrival, None, inlet).await;
+            let dialled = Dialled {
+                downstream: Prefixed::new(Bytes::new(), socket),
+                arrival,
+                name: None,
+                upstream: None,
+            };
+            serve_dialled(dialled, inlet).await;
         }
         Err(error) => {
             inlet.connections.metrics().detected(Detection::Refused);
@@ -66,13 +71,27 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet) {
     }
 }
 
-/// Serves a connection whose destination is known, until it ends. `name` is what the application called it.
-pub async fn serve_to(
-    downstream: Prefixed,
-    arrival: Arrival,
-    name: Option<Box<str>>,
-    inlet: Inlet,
-) {
+/// A connection of the application whose destination is known.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The application's side.
+    pub downstream: Prefixed,
+    /// Where it comes from and where it goes.
+    pub arrival: Arrival,
+    /// What the application called its destination, where that is known.
+    pub name: Option<Box<str>>,
+    /// The connection to its server, where there is one already.
+    pub upstream: Option<TcpStream>,
+}
+
+/// Serves a connection whose destination is known, until it ends.
+pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
+    let Dialled {
+        downstream,
+        arrival,
+        name,
+        upstream,
+    } = dialled;
     let destination = arrival.original_destination;
     let mut listed = inlet.connections.add(arrival.peer, destination);
     if let Some(name) = name {
@@ -81,7 +100,7 @@ pub async fn serve_to(
     let Inlet {
         proxy, draining, ..
     } = inlet.clone();
-    match inlet.detect(downstream, destination).await {
+    match inlet.detect(downstream, upstream, destination).await {
         Detected::Http1(Http { downstream, spare }) => {
             drop(spare);
             listed.set(Speaks::Http1);
@@ -93,7 +112,7 @@ pub async fn serve_to(
             listed.set(Speaks::Http2);
             Box::pin(http2::serve(downstream, arrival, proxy, draining)).await;
         }
-        Detected::Opaque(opaque) => forward(opaque, listed).await,
+        Detected::Opaque(opaque) => opaque::forward(opaque, listed).await,
         Detected::Gone(error) => tracing::debug!(%error, "the application reset its connection"),
     }
 }
@@ -102,6 +121,7 @@ impl Inlet {
     async fn detect(
         &self,
         downstream: Prefixed,
+        upstream: Option<TcpStream>,
         destination: SocketAddr,
     ) -> Detected<UpstreamError> {
         let connect = connect(destination, &self.connect);
@@ -109,14 +129,17 @@ impl Inlet {
             self.detected(Detection::Skipped);
             let (first_bytes, downstream) = downstream.into_parts();
             return Detected::Opaque(Opaque {
-                upstream: connect.await,
+                upstream: match upstream {
+                    Some(upstream) => Ok(upstream),
+                    None => connect.await,
+                },
                 downstream,
                 first_bytes,
                 sign: Sign::Unknown,
             });
         }
         let habit = self.remembered.habit(destination, Instant::now());
-        let detected = race(downstream, habit, self.patience, connect).await;
+        let detected = race(downstream, upstream, connect, habit, self.patience).await;
         self.detected(outcome(&detected));
         self.learn(destination, habit, &detected);
         detected
@@ -166,39 +189,5 @@ fn outcome<E>(detected: &Detected<E>) -> Detection {
     }
 }
 
-/// Forwards what is not HTTP. A server that cannot be reached looks to the application like one that reset.
-async fn forward(opaque: Opaque<UpstreamError>, mut listed: Guard) {
-    let speaks = match opaque.sign {
-        Sign::Tls(_) => Speaks::Tls,
-        Sign::Unknown
-        | Sign::ServerFirst
-        | Sign::ServerClosed
-        | Sign::ApplicationClosed
-        | Sign::TimedOut
-        | Sign::Unreachable => Speaks::Opaque,
-    };
-    listed.set(speaks);
-    if let Sign::Tls(Some(name)) = opaque.sign {
-        listed.connection().set_name(name);
-    }
-    match opaque.upstream {
-        Ok(upstream) => {
-            let metrics = listed.metrics();
-            let meter = Meter {
-                downstream: &listed,
-                upstream: &metrics.connection(Side::Upstream, speaks),
-            };
-            let end = Legs::new(opaque.downstream, upstream)
-                .forward(opaque.first_bytes, meter)
-                .await;
-            tracing::trace!(?end, "a forwarded connection ended");
-        }
-        Err(error) => {
-            tracing::debug!(%error, "resetting the application's connection");
-            reset(opaque.downstream);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

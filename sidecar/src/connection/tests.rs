@@ -14,7 +14,7 @@ use crate::intercept::detect::tests::client_hello;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 
-fn inlet() -> Inlet {
+pub(crate) fn inlet() -> Inlet {
     let connect = connect::Settings::default();
     // A drain that never starts: the other end is gone.
     let (_drain, draining) = drain::channel();
@@ -44,9 +44,13 @@ async fn dial(destination: SocketAddr, inlet: &Inlet) -> (TcpStream, JoinHandle<
         original_destination: destination,
         peer,
     };
-    let downstream = Prefixed::new(Bytes::new(), downstream);
-    let serving = serve_to(downstream, arrival, None, inlet.clone());
-    (app, tokio::spawn(serving))
+    let dialled = Dialled {
+        downstream: Prefixed::new(Bytes::new(), downstream),
+        arrival,
+        name: None,
+        upstream: None,
+    };
+    (app, tokio::spawn(serve_dialled(dialled, inlet.clone())))
 }
 
 /// How long after the server's greeting the application has it.

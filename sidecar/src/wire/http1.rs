@@ -7,19 +7,19 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::tunnel::{self, Abort, Leg, Traffic};
+use super::tunnel::{Leg, splice};
 use crate::drain::Draining;
 use crate::http::body::Body;
 use crate::proxy::{Arrival, Proxy};
 use crate::stack::ResponseBody;
-use call::{Session, Tunnel};
+use call::Session;
 use guard::Guard;
 use link::Link;
 
@@ -30,12 +30,14 @@ mod scan;
 mod target;
 mod violation;
 
+pub(super) use call::Tunnel;
+pub(super) use target::to_origin_form;
 pub use violation::{VIOLATIONS, Violation, Violations};
 
 /// Serves one connection until it ends, or until a drain has let it finish.
 pub async fn serve<IO>(io: IO, arrival: Arrival, proxy: Proxy, draining: Draining)
 where
-    IO: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
 {
     let dialled = arrival.original_destination;
     let shared = Arc::new((proxy, arrival));
@@ -43,15 +45,24 @@ where
         let shared = Arc::clone(&shared);
         async move { shared.0.answer(request, &shared.1).await }
     };
-    serve_by(answer, io, dialled, draining).await;
+    if let Some(tunnel) = serve_until_tunnel(answer, io, Some(dialled), draining).await {
+        tunnel.carry::<IO>().await;
+    }
 }
 
-/// The same for any `answer`.
-async fn serve_by<A, F, IO>(answer: A, io: IO, dialled: SocketAddr, mut draining: Draining)
+/// Serves one connection with any `answer`, until it ends or becomes a tunnel.
+///
+/// `dialled` is the server that all its requests go to, where that is one.
+pub(super) async fn serve_until_tunnel<A, F, IO>(
+    answer: A,
+    io: IO,
+    dialled: Option<SocketAddr>,
+    mut draining: Draining,
+) -> Option<Tunnel>
 where
     A: Fn(Request<Body>) -> F + Send + Sync,
     F: Future<Output = Response<ResponseBody>> + Send,
-    IO: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
 {
     let session = Arc::new(Session::new(answer, dialled));
     let link = Arc::clone(&session.link);
@@ -74,9 +85,7 @@ where
     if let Err(error) = ended {
         count(&error, &link);
     }
-    if let Some(tunnel) = session.take_tunnel() {
-        carry::<IO>(tunnel).await;
-    }
+    session.take_tunnel()
 }
 
 /// hyper's side: no field of its own, no timer of its own (the guard's costs nothing per request), bounded buffers.
@@ -102,38 +111,53 @@ fn count(error: &hyper::Error, link: &Link) {
     });
 }
 
-/// Carries the bytes of a connection that HTTP has left.
-async fn carry<IO>(tunnel: Tunnel)
-where
-    IO: AsyncRead + AsyncWrite + Abort + Send + Unpin + 'static,
-{
-    let (Ok(downstream), Some(upstream)) =
-        (tunnel.downstream.await, tunnel.upstream.complete().await)
-    else {
-        return;
-    };
-    let Ok(parts) = downstream.downcast::<TokioIo<Guard<IO>>>() else {
-        return;
-    };
-    let (io, held) = parts.io.into_inner().into_inner();
-    let downstream = Leg {
-        io,
-        read_ahead: joined(parts.read_buf, held),
-    };
-    let upstream = Leg {
-        io: upstream.stream,
-        read_ahead: upstream.read_ahead,
-    };
-    // Its failure has been passed on to both peers.
-    let _ended = tunnel::splice(downstream, upstream, &Traffic::default()).await;
+impl Tunnel {
+    /// Carries the bytes of a connection that HTTP has left.
+    pub(super) async fn carry<IO>(self)
+    where
+        IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
+    {
+        let Self {
+            downstream,
+            upstream,
+        } = self;
+        let (Some(downstream), Some(upstream)) =
+            (leg_of::<IO>(downstream).await, upstream.complete().await)
+        else {
+            return;
+        };
+        let upstream = Leg {
+            socket: upstream.stream,
+            read_ahead: upstream.read_ahead,
+        };
+        // How it ended has been passed on to both peers.
+        let _end = splice(downstream, upstream, |_, _| {}).await;
+    }
+
+    /// The application's side alone, where the other is not a server's response.
+    pub(super) async fn downstream<IO>(self) -> Option<Leg>
+    where
+        IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
+    {
+        leg_of::<IO>(self.downstream).await
+    }
 }
 
-fn joined(first: Bytes, second: Bytes) -> Bytes {
-    match (first.is_empty(), second.is_empty()) {
-        (true, _) => second,
-        (_, true) => first,
-        _ => [first, second].concat().into(),
-    }
+/// The application's connection, and all that was read from it behind the last request.
+async fn leg_of<IO>(upgrade: OnUpgrade) -> Option<Leg>
+where
+    IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
+{
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<Guard<IO>>>().ok()?;
+    let (io, held) = parts.io.into_inner().into_inner();
+    let leg: Leg = io.into();
+    // hyper has read before the guard held anything back, and the guard before what is still unread.
+    let unread = leg.read_ahead;
+    let leg = Leg {
+        read_ahead: parts.read_buf,
+        ..leg
+    };
+    Some(leg.and_read(held).and_read(unread))
 }
 
 /// Largest header section of a request, in bytes; over it 431.

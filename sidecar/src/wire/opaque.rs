@@ -1,258 +1,60 @@
-//! Forwards bytes that weir does not read: TLS, databases, servers that speak first.
-//!
-//! Each direction ends on its own, so a half-closed connection stays one. A reset stays a reset: whatever ends a
-//! connection other than both sides' own end, resets both legs, so that nobody takes a part for the whole.
-//!
-//! A direction has no buffer of its own. It waits until its source has bytes, moves them through a buffer that all
-//! connections of the thread share, and keeps only what the destination does not take at once. While it holds such a
-//! rest it reads nothing, so that a slow reader stops a fast writer.
+//! Forwards a connection that is not HTTP as it is: TLS, databases, servers that speak first.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::net::Shutdown;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-
-use bytes::{Buf as _, Bytes};
-use socket2::SockRef;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-
+use crate::error::UpstreamError;
 use crate::intercept::connections::Guard;
-use crate::telemetry::metrics::ConnectionGuard;
+use crate::intercept::detect::race::{Opaque, Sign};
+use crate::telemetry::metrics::{Side, Speaks};
+use crate::wire::tunnel::{Leg, Towards, reset, splice};
 
-/// Both legs of a connection. Dropping them resets both, unless they ended well.
-#[derive(Debug)]
-pub struct Legs {
-    downstream: TcpStream,
-    upstream: TcpStream,
-    ended_well: bool,
-}
-
-/// Where the bytes are counted, while they move.
-#[derive(Debug, Clone, Copy)]
-pub struct Meter<'a> {
-    /// The application's connection.
-    pub downstream: &'a Guard,
-    /// The server's connection.
-    pub upstream: &'a ConnectionGuard,
-}
-
-impl Meter<'_> {
-    fn moved(&self, towards: Towards, bytes: u64) {
-        match towards {
-            Towards::Server => {
-                self.downstream.received(bytes);
-                self.upstream.sent(bytes);
-            }
-            Towards::Application => {
-                self.upstream.received(bytes);
-                self.downstream.sent(bytes);
-            }
+/// Forwards a connection until it ends. `listed` is its entry among the open connections, where its bytes are counted.
+///
+/// A server that cannot be reached looks to the application like one that reset.
+pub async fn forward(opaque: Opaque<UpstreamError>, mut listed: Guard) {
+    let Opaque {
+        downstream,
+        first_bytes,
+        upstream,
+        sign,
+    } = opaque;
+    let speaks = speaks(&sign);
+    listed.set(speaks);
+    if let Sign::Tls(Some(name)) = sign {
+        listed.connection().set_name(name);
+    }
+    let upstream = match upstream {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            tracing::debug!(%error, "resetting the application's connection");
+            return reset(downstream);
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Towards {
-    Server,
-    Application,
-}
-
-/// How a forwarded connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum End {
-    /// Both sides ended their direction.
-    Closed,
-    /// The application reset it, or is gone.
-    ResetByApplication,
-    /// The server reset it, or is gone.
-    ResetByServer,
-}
-
-impl Legs {
-    /// The application's leg and the server's.
-    #[must_use]
-    pub fn new(downstream: TcpStream, upstream: TcpStream) -> Self {
-        Self {
-            downstream,
-            upstream,
-            ended_well: false,
+    };
+    let counted = listed.metrics().connection(Side::Upstream, speaks);
+    let count = |towards, bytes| match towards {
+        Towards::Upstream => {
+            listed.received(bytes);
+            counted.sent(bytes);
         }
-    }
-
-    /// Writes `first_bytes` to the server, then forwards both directions until both have ended or one leg is gone.
-    pub async fn forward(mut self, first_bytes: Bytes, meter: Meter<'_>) -> End {
-        let (from_application, to_application) = self.downstream.split();
-        let (from_server, to_server) = self.upstream.split();
-        let mut up = Direction {
-            source: from_application,
-            destination: to_server,
-            rest: first_bytes,
-            towards: Towards::Server,
-            meter,
-        };
-        let mut down = Direction {
-            source: from_server,
-            destination: to_application,
-            rest: Bytes::new(),
-            towards: Towards::Application,
-            meter,
-        };
-        let end = forward(&mut up, &mut down).await;
-        self.ended_well = end == End::Closed;
-        end
-    }
-}
-
-impl Drop for Legs {
-    fn drop(&mut self) {
-        if !self.ended_well {
-            reset_when_dropped(&self.downstream);
-            reset_when_dropped(&self.upstream);
+        Towards::Downstream => {
+            counted.received(bytes);
+            listed.sent(bytes);
         }
+    };
+    let downstream = Leg {
+        socket: downstream,
+        read_ahead: first_bytes,
+    };
+    let end = splice(downstream, upstream.into(), count).await;
+    tracing::trace!(?end, "a forwarded connection ended");
+}
+
+fn speaks(sign: &Sign) -> Speaks {
+    match sign {
+        Sign::Tls(_) => Speaks::Tls,
+        Sign::Unknown
+        | Sign::ServerFirst
+        | Sign::ServerClosed
+        | Sign::ApplicationClosed
+        | Sign::TimedOut
+        | Sign::Unreachable => Speaks::Opaque,
     }
 }
-
-/// Ends a connection with a reset, as the system does for one that was refused.
-pub fn reset(socket: TcpStream) {
-    reset_when_dropped(&socket);
-    drop(socket);
-}
-
-fn reset_when_dropped(socket: &TcpStream) {
-    // Fails only on a socket that is no longer connected; its peer knows already.
-    if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "resetting a connection");
-    }
-}
-
-async fn forward(up: &mut Direction<'_>, down: &mut Direction<'_>) -> End {
-    let first = poll_fn(|cx| match up.poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(First::Up(ended)),
-        Poll::Pending => down.poll(cx).map(First::Down),
-    });
-    match first.await {
-        First::Up(Err(Broken::Source)) => End::ResetByApplication,
-        First::Down(Err(Broken::Source)) => End::ResetByServer,
-        First::Up(Ok(())) => match finish(down, &up.source).await {
-            Ok(()) => End::Closed,
-            Err(Broken::Source) => End::ResetByServer,
-            Err(Broken::Destination) => End::ResetByApplication,
-        },
-        First::Down(Ok(())) => match finish(up, &down.source).await {
-            Ok(()) => End::Closed,
-            Err(Broken::Source) => End::ResetByApplication,
-            Err(Broken::Destination) => End::ResetByServer,
-        },
-        // A destination that is gone may, as a source, still have bytes that came before its reset. Once they are
-        // passed on the direction ends by itself: nothing more can come.
-        First::Up(Err(Broken::Destination)) => {
-            let _gone_either_way = poll_fn(|cx| down.poll(cx)).await;
-            End::ResetByServer
-        }
-        First::Down(Err(Broken::Destination)) => {
-            let _gone_either_way = poll_fn(|cx| up.poll(cx)).await;
-            End::ResetByApplication
-        }
-    }
-}
-
-/// Runs the direction that is left. `ended` is its destination's own direction, which has ended: watched for a reset.
-async fn finish(direction: &mut Direction<'_>, ended: &ReadHalf<'_>) -> Result<(), Broken> {
-    let mut reset = std::pin::pin!(ended.ready(Interest::ERROR));
-    poll_fn(|cx| match direction.poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(ended),
-        Poll::Pending => reset.as_mut().poll(cx).map(|_| Err(Broken::Destination)),
-    })
-    .await
-}
-
-/// Which direction ended first, and how.
-enum First {
-    Up(Result<(), Broken>),
-    Down(Result<(), Broken>),
-}
-
-/// Why a direction ended before its source did.
-#[derive(Debug)]
-enum Broken {
-    /// Its source is gone.
-    Source,
-    /// Its destination is gone.
-    Destination,
-}
-
-/// Bytes on their way from one leg to the other.
-struct Direction<'a> {
-    source: ReadHalf<'a>,
-    destination: WriteHalf<'a>,
-    /// Read, and not yet written. While there is any, nothing more is read.
-    rest: Bytes,
-    towards: Towards,
-    meter: Meter<'a>,
-}
-
-impl Direction<'_> {
-    /// Moves bytes until the source ends, and passes its end on.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        loop {
-            if self.rest.is_empty() {
-                if ready!(self.poll_move(cx))? == 0 {
-                    let destination: &TcpStream = self.destination.as_ref();
-                    let shut = SockRef::from(destination).shutdown(Shutdown::Write);
-                    return Poll::Ready(shut.map_err(|_| Broken::Destination));
-                }
-            } else {
-                let written = Pin::new(&mut self.destination).poll_write(cx, &self.rest);
-                let written = ready!(written).map_err(|_| Broken::Destination)?;
-                self.note(written);
-                self.rest.advance(written);
-                if self.rest.is_empty() {
-                    // Gives the allocation back now: the connection may be idle for days.
-                    self.rest = Bytes::new();
-                }
-            }
-        }
-    }
-
-    /// One read, and one write of what it brought. Answers the number of bytes read: none at the source's end.
-    fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            let read = Pin::new(&mut self.source).poll_read(cx, &mut buffer);
-            ready!(read).map_err(|_| Broken::Source)?;
-            let read = buffer.filled();
-            if read.is_empty() {
-                return Poll::Ready(Ok(0));
-            }
-            let written = match Pin::new(&mut self.destination).poll_write(cx, read) {
-                Poll::Ready(written) => written.map_err(|_| Broken::Destination)?,
-                Poll::Pending => 0,
-            };
-            self.note(written);
-            if let Some(rest @ [_, ..]) = read.get(written..) {
-                self.rest = Bytes::copy_from_slice(rest);
-            }
-            Poll::Ready(Ok(read.len()))
-        })
-    }
-
-    fn note(&self, written: usize) {
-        let written = u64::try_from(written).unwrap_or(u64::MAX);
-        self.meter.moved(self.towards, written);
-    }
-}
-
-thread_local! {
-    /// Shared by all connections of a worker; borrowed only between two awaits.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
-}
-
-/// Most bytes moved at a time, and the most that a direction holds for a destination that is slower than its source.
-const SCRATCH_BYTES: usize = 16 * 1024;
-
-#[cfg(test)]
-mod tests;

@@ -1,242 +1,277 @@
 //! Carries bytes both ways between two connections until both are done.
 //!
-//! Used for what weir forwards without reading it: opaque TCP, upgraded connections, CONNECT. Each direction ends by
-//! itself: an end of stream is passed on as a half-close while the other direction goes on. A reset stays a reset: when
-//! either connection fails, both are aborted, so that neither peer can mistake a broken stream for a complete one.
+//! Used for what weir forwards without reading it: opaque TCP, upgraded connections, CONNECT. Each direction ends on its
+//! own, so a half-closed connection stays one. A reset stays a reset: whatever ends a connection other than both sides'
+//! own end resets both legs, so that nobody takes a part for the whole.
 //!
-//! An idle tunnel holds no buffer: bytes are read into one scratch buffer of the thread and written from there; only
-//! what the other side does not take at once is kept, and nothing more is read until it has gone.
+//! A direction has no buffer of its own. It waits until its source has bytes, moves them through a buffer that all
+//! connections of the thread share, and keeps only what the destination does not take at once. While it holds such a
+//! rest it reads nothing, so that a slow reader stops a fast writer.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf as _, Bytes};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::intercept::detect::prefixed::Prefixed;
 
-/// A connection that can be ended so that its peer sees a reset and not an end of stream.
-pub trait Abort {
-    /// Makes the coming close a reset. What is still unsent is lost.
-    fn abort(&self);
-}
-
-impl Abort for TcpStream {
-    fn abort(&self) {
-        // A socket that refuses is closed by the system already.
-        let _closed_already = SockRef::from(self).set_linger(Some(Duration::ZERO));
-    }
-}
-
-impl Abort for Prefixed {
-    fn abort(&self) {
-        self.socket().abort();
-    }
-}
-
-#[cfg(test)]
-impl Abort for tokio::io::DuplexStream {
-    fn abort(&self) {}
-}
-
 /// One end of a tunnel.
 #[derive(Debug)]
-pub struct Leg<IO> {
+pub struct Leg {
     /// The connection.
-    pub io: IO,
+    pub socket: TcpStream,
     /// Bytes that were read from it before the tunnel began; they go first.
     pub read_ahead: Bytes,
 }
 
-impl<IO> Leg<IO> {
-    /// A leg from which nothing was read yet.
-    pub fn new(io: IO) -> Self {
+impl Leg {
+    /// The same, with `bytes` that were read from it later than those it already brings.
+    #[must_use]
+    pub fn and_read(mut self, bytes: Bytes) -> Self {
+        if self.read_ahead.is_empty() {
+            self.read_ahead = bytes;
+        } else if !bytes.is_empty() {
+            self.read_ahead = [self.read_ahead, bytes].concat().into();
+        }
+        self
+    }
+}
+
+impl From<TcpStream> for Leg {
+    fn from(socket: TcpStream) -> Self {
         Self {
-            io,
+            socket,
             read_ahead: Bytes::new(),
         }
     }
 }
 
-/// Bytes carried so far; read it at any time.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// From the application to the server.
-    pub to_upstream: AtomicU64,
-    /// From the server to the application.
-    pub to_downstream: AtomicU64,
-}
-
-/// Carries bytes until both directions have ended, or either connection failed.
-///
-/// # Errors
-/// The failure of either connection; both have then been aborted.
-pub async fn splice<D, U>(downstream: Leg<D>, upstream: Leg<U>, traffic: &Traffic) -> io::Result<()>
-where
-    D: AsyncRead + AsyncWrite + Abort + Unpin,
-    U: AsyncRead + AsyncWrite + Abort + Unpin,
-{
-    let (mut down, mut up) = (downstream.io, upstream.io);
-    let mut outward = Direction::new(downstream.read_ahead);
-    let mut inward = Direction::new(upstream.read_ahead);
-    let result = poll_fn(|cx| {
-        // Both are polled each time; the order does not matter, since neither can starve the other.
-        let sent = outward.poll_carry(cx, &mut down, &mut up, &traffic.to_upstream)?;
-        let received = inward.poll_carry(cx, &mut up, &mut down, &traffic.to_downstream)?;
-        ready!(sent);
-        ready!(received);
-        Poll::Ready(Ok(()))
-    })
-    .await;
-    if result.is_err() {
-        down.abort();
-        up.abort();
+impl From<Prefixed> for Leg {
+    fn from(prefixed: Prefixed) -> Self {
+        let (read_ahead, socket) = prefixed.into_parts();
+        Self { socket, read_ahead }
     }
-    result
 }
 
-/// One direction's state.
-#[derive(Debug)]
-struct Direction {
-    state: State,
-    /// Read and not yet written.
-    unsent: Bytes,
-    /// Written and not yet flushed.
-    unflushed: bool,
-}
-
+/// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    ShuttingDown,
-    Done,
+pub enum Towards {
+    /// From the application to the server.
+    Upstream,
+    /// From the server to the application.
+    Downstream,
 }
 
-impl Direction {
-    fn new(read_ahead: Bytes) -> Self {
-        Self {
-            state: State::Open,
-            unsent: read_ahead,
-            unflushed: false,
+/// How a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Both sides ended their direction.
+    Closed,
+    /// The application reset it, or is gone.
+    ResetByApplication,
+    /// The server reset it, or is gone.
+    ResetByServer,
+}
+
+/// Carries bytes until both directions have ended or one leg is gone. Dropping the future resets both legs.
+///
+/// `count` is told of each write.
+pub async fn splice<C>(downstream: Leg, upstream: Leg, count: C) -> End
+where
+    C: Fn(Towards, u64),
+{
+    let mut sockets = Sockets {
+        downstream: downstream.socket,
+        upstream: upstream.socket,
+        ended_well: false,
+    };
+    let (from_application, to_application) = sockets.downstream.split();
+    let (from_server, to_server) = sockets.upstream.split();
+    let mut up = Direction {
+        source: from_application,
+        destination: to_server,
+        rest: downstream.read_ahead,
+        count: |written| count(Towards::Upstream, written),
+    };
+    let mut down = Direction {
+        source: from_server,
+        destination: to_application,
+        rest: upstream.read_ahead,
+        count: |written| count(Towards::Downstream, written),
+    };
+    let end = carry(&mut up, &mut down).await;
+    sockets.ended_well = end == End::Closed;
+    end
+}
+
+/// Both legs. Dropping them resets both, unless they ended well.
+struct Sockets {
+    downstream: TcpStream,
+    upstream: TcpStream,
+    ended_well: bool,
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        if !self.ended_well {
+            reset_when_dropped(&self.downstream);
+            reset_when_dropped(&self.upstream);
         }
     }
+}
 
-    /// Carries what can be carried now; ready when the direction has ended.
-    fn poll_carry(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut (impl AsyncRead + Unpin),
-        to: &mut (impl AsyncWrite + Unpin),
-        carried: &AtomicU64,
-    ) -> Poll<io::Result<()>> {
-        for _ in 0..READS_A_TURN {
-            match self.state {
-                State::Open => match self.poll_step(cx, from, to, carried)? {
-                    Poll::Ready(Step::Moved) => {}
-                    // Open => ShuttingDown
-                    Poll::Ready(Step::End) => self.state = State::ShuttingDown,
-                    Poll::Pending => return Poll::Pending,
-                },
-                State::ShuttingDown => {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                    // ShuttingDown => Done
-                    self.state = State::Done;
+/// Ends a connection with a reset, as the system does for one that was refused.
+pub fn reset(socket: TcpStream) {
+    reset_when_dropped(&socket);
+    drop(socket);
+}
+
+fn reset_when_dropped(socket: &TcpStream) {
+    // Fails only on a socket that is no longer connected; its peer knows already.
+    if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "resetting a connection");
+    }
+}
+
+async fn carry<U, D>(up: &mut Direction<'_, U>, down: &mut Direction<'_, D>) -> End
+where
+    U: Fn(u64),
+    D: Fn(u64),
+{
+    let first = poll_fn(|cx| match up.poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(First::Up(ended)),
+        Poll::Pending => down.poll(cx).map(First::Down),
+    });
+    match first.await {
+        First::Up(Err(Broken::Source)) => End::ResetByApplication,
+        First::Down(Err(Broken::Source)) => End::ResetByServer,
+        First::Up(Ok(())) => match finish(down, &up.source).await {
+            Ok(()) => End::Closed,
+            Err(Broken::Source) => End::ResetByServer,
+            Err(Broken::Destination) => End::ResetByApplication,
+        },
+        First::Down(Ok(())) => match finish(up, &down.source).await {
+            Ok(()) => End::Closed,
+            Err(Broken::Source) => End::ResetByApplication,
+            Err(Broken::Destination) => End::ResetByServer,
+        },
+        // A destination that is gone may, as a source, still have bytes that came before its reset. Once they are
+        // passed on the direction ends by itself: nothing more can come.
+        First::Up(Err(Broken::Destination)) => {
+            let _gone_either_way = poll_fn(|cx| down.poll(cx)).await;
+            End::ResetByServer
+        }
+        First::Down(Err(Broken::Destination)) => {
+            let _gone_either_way = poll_fn(|cx| up.poll(cx)).await;
+            End::ResetByApplication
+        }
+    }
+}
+
+/// Runs the direction that is left. `ended` is its destination's own direction, which has ended: watched for a reset.
+async fn finish<C: Fn(u64)>(
+    direction: &mut Direction<'_, C>,
+    ended: &ReadHalf<'_>,
+) -> Result<(), Broken> {
+    let mut reset = std::pin::pin!(ended.ready(Interest::ERROR));
+    poll_fn(|cx| match direction.poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(ended),
+        Poll::Pending => reset.as_mut().poll(cx).map(|_| Err(Broken::Destination)),
+    })
+    .await
+}
+
+/// Which direction ended first, and how.
+enum First {
+    Up(Result<(), Broken>),
+    Down(Result<(), Broken>),
+}
+
+/// Why a direction ended before its source did.
+#[derive(Debug)]
+enum Broken {
+    /// Its source is gone.
+    Source,
+    /// Its destination is gone.
+    Destination,
+}
+
+/// Bytes on their way from one leg to the other.
+struct Direction<'a, C> {
+    source: ReadHalf<'a>,
+    destination: WriteHalf<'a>,
+    /// Read, and not yet written. While there is any, nothing more is read.
+    rest: Bytes,
+    /// Told of each write.
+    count: C,
+}
+
+impl<C: Fn(u64)> Direction<'_, C> {
+    /// Moves bytes until the source ends, and passes its end on.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            if self.rest.is_empty() {
+                if ready!(self.poll_move(cx))? == 0 {
+                    let destination: &TcpStream = self.destination.as_ref();
+                    let shut = SockRef::from(destination).shutdown(Shutdown::Write);
+                    return Poll::Ready(shut.map_err(|_| Broken::Destination));
                 }
-                State::Done => return Poll::Ready(Ok(())),
-            }
-        }
-        // More may be there at once: let other connections have their turn first.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Writes what is held, or reads and writes once.
-    fn poll_step(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut (impl AsyncRead + Unpin),
-        to: &mut (impl AsyncWrite + Unpin),
-        carried: &AtomicU64,
-    ) -> Poll<io::Result<Step>> {
-        while !self.unsent.is_empty() {
-            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.unsent))?;
-            self.unsent.advance(wrote(written, carried)?);
-            self.unflushed = true;
-        }
-        let step = SCRATCH.with_borrow_mut(|scratch| {
-            let mut read = ReadBuf::new(scratch);
-            match Pin::new(&mut *from).poll_read(cx, &mut read)? {
-                Poll::Ready(()) if read.filled().is_empty() => Poll::Ready(Ok(Step::End)),
-                Poll::Ready(()) => {
-                    self.pass_on(cx, read.filled(), to, carried)?;
-                    Poll::Ready(Ok(Step::Moved))
+            } else {
+                let written = Pin::new(&mut self.destination).poll_write(cx, &self.rest);
+                let written = ready!(written).map_err(|_| Broken::Destination)?;
+                self.note(written);
+                self.rest.advance(written);
+                if self.rest.is_empty() {
+                    // Gives the allocation back now: the connection may be idle for days.
+                    self.rest = Bytes::new();
                 }
-                Poll::Pending => Poll::Pending::<io::Result<Step>>,
-            }
-        });
-        // Before an end or a wait, what was written has to leave.
-        if self.unflushed && !matches!(step, Poll::Ready(Ok(Step::Moved))) {
-            ready!(Pin::new(&mut *to).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        step
-    }
-
-    /// Writes as much of `bytes` as `to` takes at once, and keeps the rest.
-    fn pass_on(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        to: &mut (impl AsyncWrite + Unpin),
-        carried: &AtomicU64,
-    ) -> io::Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            match Pin::new(&mut *to).poll_write(cx, rest)? {
-                Poll::Ready(written) => rest.advance(wrote(written, carried)?),
-                Poll::Pending => break,
             }
         }
-        self.unflushed = true;
-        self.unsent = Bytes::copy_from_slice(rest);
-        Ok(())
     }
-}
 
-/// What one step of a direction came to.
-enum Step {
-    /// Bytes moved on, or are held to be moved.
-    Moved,
-    /// The reading side is at its end.
-    End,
-}
-
-fn wrote(written: usize, carried: &AtomicU64) -> io::Result<usize> {
-    if written == 0 {
-        return Err(io::ErrorKind::WriteZero.into());
+    /// One read, and one write of what it brought. Answers the number of bytes read: none at the source's end.
+    fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            let read = Pin::new(&mut self.source).poll_read(cx, &mut buffer);
+            ready!(read).map_err(|_| Broken::Source)?;
+            let read = buffer.filled();
+            if read.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            let written = match Pin::new(&mut self.destination).poll_write(cx, read) {
+                Poll::Ready(written) => written.map_err(|_| Broken::Destination)?,
+                Poll::Pending => 0,
+            };
+            self.note(written);
+            if let Some(rest @ [_, ..]) = read.get(written..) {
+                self.rest = Bytes::copy_from_slice(rest);
+            }
+            Poll::Ready(Ok(read.len()))
+        })
     }
-    carried.fetch_add(
-        u64::try_from(written).unwrap_or(u64::MAX),
-        Ordering::Relaxed,
-    );
-    Ok(written)
+
+    fn note(&self, written: usize) {
+        let written = u64::try_from(written).unwrap_or(u64::MAX);
+        (self.count)(written);
+    }
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH_BYTES]);
+    /// Shared by all connections of a worker; borrowed only between two awaits.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
 }
 
-/// One read's size, and the most a direction holds. Large enough that system calls are a small part of the copy.
-const SCRATCH_BYTES: usize = 64 * 1024;
-/// Reads of one direction before other tasks have their turn.
-const READS_A_TURN: usize = 8;
+/// Most bytes moved at a time, and the most that a direction holds for a destination that is slower than its source.
+const SCRATCH_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -96,21 +96,23 @@ pub enum Sign {
     Unreachable,
 }
 
-/// Tells what `downstream` is. `connect` opens the connection to its server; it is not polled before it is needed.
+/// Tells what `downstream` is.
 ///
-/// `habit` is what is known of the destination's earlier connections.
+/// `upstream` is the connection to its server, where there is one already; else `connect` opens it, and is not polled
+/// before it is needed. `habit` is what is known of the destination's earlier connections.
 pub async fn race<E>(
     downstream: Prefixed,
+    upstream: Option<TcpStream>,
+    connect: impl Future<Output = Result<TcpStream, E>>,
     habit: Option<Habit>,
     patience: Patience,
-    connect: impl Future<Output = Result<TcpStream, E>>,
 ) -> Detected<E> {
     let (prefix, downstream) = downstream.into_parts();
     let mut connect = pin!(connect);
     let mut racers = Racers {
         downstream: &downstream,
         first_bytes: BytesMut::from(prefix),
-        upstream: Leg::Unwanted,
+        upstream: upstream.map_or(Leg::Unwanted, Leg::Connected),
         patience,
         habit,
     };

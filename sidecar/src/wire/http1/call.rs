@@ -24,22 +24,22 @@ use crate::upstream::http1::PendingUpgrade;
 #[derive(Debug)]
 pub(super) struct Session<A> {
     answer: A,
-    /// Where the application dialled.
-    dialled: SocketAddr,
+    /// Where the application dialled; none where each request says for itself where it goes.
+    dialled: Option<SocketAddr>,
     pub(super) link: Arc<Link>,
     tunnel: Mutex<Option<Tunnel>>,
 }
 
 /// Both ends of a tunnel that a response has agreed to.
 #[derive(Debug)]
-pub(super) struct Tunnel {
+pub(in crate::wire) struct Tunnel {
     pub(super) downstream: OnUpgrade,
     pub(super) upstream: PendingUpgrade,
 }
 
 impl<A> Session<A> {
     /// A connection's, before its first call.
-    pub(super) fn new(answer: A, dialled: SocketAddr) -> Self {
+    pub(super) fn new(answer: A, dialled: Option<SocketAddr>) -> Self {
         Self {
             answer,
             dialled,
@@ -96,7 +96,9 @@ where
         }
     });
     let asked = take_upgrade(&mut request);
-    target::settle(&mut request, session.dialled);
+    if let Some(dialled) = session.dialled {
+        target::settle(&mut request, dialled);
+    }
     let is_connect = request.method() == Method::CONNECT;
     let mut response = (session.answer)(request).await;
     *response.version_mut() = Version::HTTP_11;

@@ -19,7 +19,7 @@ pub(super) fn settle<B>(request: &mut Request<B>, dialled: SocketAddr) {
 }
 
 /// Origin form, with the target's authority as the only Host (RFC 9112 §3.2.2).
-fn to_origin_form<B>(request: &mut Request<B>) {
+pub(in crate::wire) fn to_origin_form<B>(request: &mut Request<B>) {
     let authority = request
         .uri()
         .authority()

@@ -47,7 +47,11 @@ async fn rig_with(settings: Settings) -> Rig {
             )
         }
     };
-    let served = tokio::spawn(serve_by(answer, ours, addr, draining));
+    let served = tokio::spawn(async move {
+        if let Some(tunnel) = serve_until_tunnel(answer, ours, Some(addr), draining).await {
+            tunnel.carry::<TcpStream>().await;
+        }
+    });
     Rig {
         app,
         listener,

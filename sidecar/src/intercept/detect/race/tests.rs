@@ -25,7 +25,7 @@ async fn race_against(
         TcpStream::connect(server).await
     };
     let downstream = Prefixed::new(Bytes::new(), downstream);
-    let racing = race(downstream, habit, patience, connect);
+    let racing = race(downstream, None, connect, habit, patience);
     let detected = timeout(HANGS, racing).await.expect("detection hangs");
     Outcome { detected, connects }
 }
@@ -122,11 +122,22 @@ async fn bytes_that_were_read_before_count_too() {
     let prefix = Bytes::from_static(b"GET / HTTP/1.1\r\n");
     let connect = std::future::pending::<io::Result<TcpStream>>();
     let downstream = Prefixed::new(prefix.clone(), downstream);
-    let detected = race(downstream, None, ENDLESS, connect).await;
+    let detected = race(downstream, None, connect, None, ENDLESS).await;
     let Detected::Http1(http) = detected else {
         panic!("{detected:?}")
     };
     assert_eq!(http.downstream.into_parts().0, prefix);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_there_already_is_listened_to_at_once() {
+    let (_app, downstream) = application().await;
+    let (mut server, upstream) = application().await;
+    server.write_all(b"hi").await.unwrap();
+    let connect = std::future::pending::<io::Result<TcpStream>>();
+    let downstream = Prefixed::new(Bytes::new(), downstream);
+    let detected = race(downstream, Some(upstream), connect, None, ENDLESS).await;
+    assert_eq!(opaque(detected).sign, Sign::ServerFirst);
 }
 
 #[tokio::test]
