@@ -1,7 +1,7 @@
 //! The wait for a permit, as a future that may be dropped at any time.
 //!
-//! Where there is room it is one short lock: no allocation, no timer, no clock. Only a call that waits gets a timer, for
-//! the queue timeout or its deadline, whichever comes first.
+//! Where there is room it is one short lock: no allocation, no timer, and no clock but for a deadline. Only a call that
+//! waits gets a timer, for the queue timeout or its deadline, whichever comes first.
 
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -89,10 +89,16 @@ impl Endpoints {
         let probed = pass.probes.swap(false, Ordering::Relaxed);
         let mut shared = lock(&self.shared);
         let setting = shared.setting?;
+        if failed && shared.breakers.len() >= ENDPOINTS_MAX {
+            // Addresses come and go: those that keep nobody away make room.
+            shared
+                .breakers
+                .retain(|_, breaker| breaker.state(now) != BreakerState::Closed);
+        }
         let room = shared.breakers.len() < ENDPOINTS_MAX;
         let breaker = match shared.breakers.get_mut(&pass.endpoint) {
             // What was sent before the ejection is not what the probe is asked for.
-            Some(breaker) if !probed && breaker.state() != BreakerState::Closed => return None,
+            Some(breaker) if !probed && !breaker.is_closed() => return None,
             Some(_) => shared.breakers.get_mut(&pass.endpoint)?,
             None if failed && room => shared.breakers.entry(pass.endpoint).or_default(),
             None => return None,
@@ -116,11 +122,11 @@ impl Endpoints {
 
     /// The endpoints that are left alone, or probed.
     #[must_use]
-    pub fn troubled(&self) -> Vec<(SocketAddr, BreakerState)> {
+    pub fn troubled(&self, now: Instant) -> Vec<(SocketAddr, BreakerState)> {
         lock(&self.shared)
             .breakers
             .iter()
-            .map(|(endpoint, breaker)| (*endpoint, breaker.state()))
+            .map(|(endpoint, breaker)| (*endpoint, breaker.state(now)))
             .filter(|(_, state)| *state != BreakerState::Closed)
             .collect()
     }

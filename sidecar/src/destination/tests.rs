@@ -360,6 +360,8 @@ async fn an_ejected_endpoint_is_probed_by_one_call_at_a_time() {
     drop(elsewhere.await.unwrap());
 
     tokio::time::advance(Duration::from_secs(1)).await;
+    // Nobody is kept away any longer, even if nobody comes to probe.
+    assert_eq!(destination.state(Instant::now()), DestinationState::Healthy);
     let probe = normal(&destination).await.unwrap();
     assert_eq!(refused(&mut normal(&destination)), Shed::Ejected);
     drop(probe);
@@ -393,4 +395,30 @@ fn a_permit_and_a_wait_may_move_between_threads_and_are_small() {
     is_send::<Permit>();
     assert!(size_of::<Acquire>() <= 192, "{}", size_of::<Acquire>());
     assert!(size_of::<Permit>() <= 128, "{}", size_of::<Permit>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn breakers_of_addresses_that_are_gone_make_room() {
+    let rule = Rule {
+        breaker: Some(Breaker {
+            consecutive_failures: 1,
+            ejection_min: Duration::from_secs(1),
+            ejection_max: Duration::from_secs(1),
+        }),
+        ..Rule::default()
+    };
+    let destination = Destinations::new(1).get("a.test", 80, &rule, 1);
+    for round in 0..3_u8 {
+        for last in 0..=255 {
+            let addr = SocketAddr::from(([10, 0, round, last], 80));
+            let acquire = destination.acquire(addr, Priority::Normal, None, Mode::Enforce);
+            let after = Duration::from_secs(1);
+            let error = UpstreamError::ConnectTimeout { addr, after };
+            let permit = acquire.await.unwrap();
+            let ejection = permit.sample(&End::Failed(&error), after, Instant::now());
+            assert_eq!(ejection, Some(Duration::from_secs(1)), "{addr}");
+        }
+        assert_eq!(destination.endpoints.troubled(Instant::now()).len(), 256);
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
 }

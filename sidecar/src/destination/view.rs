@@ -49,7 +49,7 @@ impl Destination {
         let shed_lately = snapshot
             .last_shed
             .is_some_and(|at| now.saturating_duration_since(at) < LATELY);
-        if !self.endpoints.troubled().is_empty() {
+        if !self.endpoints.troubled(now).is_empty() {
             DestinationState::Probing
         } else if shed_lately || snapshot.is_standing {
             DestinationState::Shedding

@@ -111,20 +111,20 @@ impl Breaker {
         }
     }
 
-    /// What it is doing.
+    /// What it is doing. An ejection whose time is over keeps nobody away, though the next call will be a probe.
     #[must_use]
-    pub fn state(&self) -> BreakerState {
+    pub fn state(&self, now: Instant) -> BreakerState {
         match self.state {
-            State::Closed => BreakerState::Closed,
-            State::Ejected { .. } => BreakerState::Ejected,
+            State::Ejected { until } if now < until => BreakerState::Ejected,
+            State::Closed | State::Ejected { .. } => BreakerState::Closed,
             State::Probing => BreakerState::Probing,
         }
     }
 
-    /// Whether it holds nothing worth keeping.
+    /// Whether calls pass without being probes.
     #[must_use]
-    pub fn is_pristine(&self) -> bool {
-        matches!(self.state, State::Closed) && self.failures == 0
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
         assert!(matches!(breaker.gate(SETTING, over), Gate::Ejected(_)));
         breaker.succeeded();
         assert_eq!(breaker.gate(SETTING, over), Gate::Pass);
-        assert!(breaker.is_pristine());
+        assert!(breaker.is_closed());
     }
 
     #[test]
@@ -207,6 +207,6 @@ mod tests {
         let mut breaker = ejected(now);
         breaker.succeeded();
         assert_eq!(breaker.failed(SETTING, now), None);
-        assert_eq!(breaker.state(), BreakerState::Ejected);
+        assert_eq!(breaker.state(now), BreakerState::Ejected);
     }
 }
