@@ -18,7 +18,7 @@ use crate::error::CallError;
 use crate::http::body::BodyError;
 use crate::respond;
 use crate::telemetry::Telemetry;
-use crate::telemetry::record::{End, Outcome};
+use crate::telemetry::record::{End, Outcome, is_grpc_server_error};
 
 /// The recording layer over the rest of the stack.
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ impl Recording {
     }
 
     pub(super) fn body_ended(mut self) {
-        let failed = self.status >= 500 || self.grpc_status.is_some_and(is_server_error);
+        let failed = self.status >= 500 || self.grpc_status.is_some_and(is_grpc_server_error);
         let (outcome, kind) = match failed {
             true => (Outcome::Failed, "server_error"),
             false => (Outcome::Answered, ""),
@@ -169,9 +169,4 @@ impl Drop for Recording {
             self.end(Outcome::Cancelled, "cancelled");
         }
     }
-}
-
-/// The gRPC statuses that OpenTelemetry's conventions call errors of the server, and RESOURCE_EXHAUSTED.
-fn is_server_error(grpc_status: u16) -> bool {
-    matches!(grpc_status, 2 | 4 | 8 | 12..=15)
 }

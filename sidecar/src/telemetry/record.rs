@@ -45,18 +45,24 @@ pub enum AttemptEnd {
 }
 
 impl AttemptEnd {
-    /// Whether the destination answered that it failed: a 5xx status, or a gRPC status that is the server's fault
-    /// (2, 4, 12, 13, 14 or 15, as in OpenTelemetry's gRPC conventions).
+    /// Whether the destination answered that it failed: a 5xx status, or a [gRPC status](is_grpc_server_error) that says so.
     #[must_use]
     pub fn is_server_error(&self) -> bool {
         match self {
             Self::Response {
                 status,
                 grpc_status,
-            } => *status >= 500 || matches!(grpc_status, Some(2 | 4 | 12..=15)),
+            } => *status >= 500 || grpc_status.is_some_and(is_grpc_server_error),
             Self::Failed(_) | Self::Shed(_) | Self::Cancelled => false,
         }
     }
+}
+
+/// Whether a gRPC status is the server's fault: those that OpenTelemetry's conventions call errors of the server (2, 4, 12,
+/// 13, 14, 15), and 8, `RESOURCE_EXHAUSTED`, which is how a server refuses load.
+#[must_use]
+pub fn is_grpc_server_error(grpc_status: u16) -> bool {
+    matches!(grpc_status, 2 | 4 | 8 | 12..=15)
 }
 
 /// One try of a call.

@@ -256,17 +256,17 @@ impl Maker<'_> {
     /// What the call ended by, where it ended badly: never a free text.
     fn error_type(&self) -> Option<Cow<'static, str>> {
         let record = self.record();
+        let kind = Some(record.error_kind).filter(|kind| !kind.is_empty());
         match record.outcome {
             Outcome::Answered => None,
-            Outcome::Failed if record.error_kind.is_empty() => {
-                response_error(record.status.max(500), record.grpc_status)
+            // The destination's own word says more than ours, unless it said that all is well and then broke off.
+            Outcome::Failed => {
+                response_error(record.status, record.grpc_status).or(kind.map(Cow::Borrowed))
             }
-            Outcome::Cancelled if record.error_kind.is_empty() => Some(Cow::Borrowed("cancelled")),
-            Outcome::Failed
-            | Outcome::Unreachable
-            | Outcome::Shed
-            | Outcome::TimedOut
-            | Outcome::Cancelled => Some(Cow::Borrowed(record.error_kind)),
+            Outcome::Cancelled => Some(Cow::Borrowed("cancelled")),
+            Outcome::Unreachable | Outcome::Shed | Outcome::TimedOut => {
+                Some(Cow::Borrowed(kind.unwrap_or(record.outcome.as_str())))
+            }
         }
     }
 

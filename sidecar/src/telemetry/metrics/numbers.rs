@@ -114,17 +114,15 @@ impl<const N: usize> Histogram<N> {
 
     /// Counts one value: two relaxed additions.
     pub fn observe(&self, value: Duration) {
-        let micros = u32::try_from(value.as_micros()).unwrap_or(u32::MAX);
-        let exact = u128::from(micros) * 1_000 == value.as_nanos();
-        // A bound belongs to its bucket, so 500.1 us is above 500 us.
-        let place = self
-            .bounds
-            .partition_point(|bound| *bound < micros || (*bound == micros && !exact));
+        let whole = value.as_secs().saturating_mul(1_000_000_000);
+        let nanos = whole.saturating_add(value.subsec_nanos().into());
+        // Rounded up: a bound belongs to its bucket, so 500.1 us is above 500 us.
+        let micros = u32::try_from(nanos.div_ceil(1000)).unwrap_or(u32::MAX);
+        let place = self.bounds.partition_point(|bound| *bound < micros);
         self.counts
             .get(place)
             .unwrap_or(&self.above)
             .fetch_add(1, Relaxed);
-        let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
         self.sum_nanos.fetch_add(nanos, Relaxed);
     }
 
