@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// The host's resolver configuration.
-pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Most questions that wait for an answer; beyond it questions are dropped, as a resolver under load would.
 ///
@@ -55,6 +55,12 @@ struct Known {
 }
 
 impl Resolvers {
+    /// Those of this host.
+    #[must_use]
+    pub fn of_host() -> Self {
+        Self::of(RESOLV_CONF)
+    }
+
     /// Those of the file at `path`.
     #[must_use]
     pub fn of(path: impl AsRef<Path>) -> Self {

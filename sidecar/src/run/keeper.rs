@@ -82,21 +82,15 @@ fn keep(options: &KeeperOptions) -> io::Result<()> {
             return weir.send(&FromKeeper::NotStarted { errno, detail }, &[]);
         }
     };
-    let children = watch_children()?;
-    weir.send(&FromKeeper::Started { pid: pid.as_raw() }, &[])?;
-    let keeper = Keeper {
-        weir,
-        requests: Channel::from(requests),
-        children,
-        command: pid,
-    };
-    if let Some(ending) = keeper.run()? {
+    // From here on a command runs: whatever happens, it is swept up.
+    let outcome = Keeper::serve(&weir, Channel::from(requests), pid);
+    if let Ok(Some(ending)) = outcome {
         sweep::sweep(namespace, Manner::AskFirst);
-        return keeper.weir.send(&FromKeeper::Ended(ending), &[]);
+        return weir.send(&FromKeeper::Ended(ending), &[]);
     }
     sweep::sweep(namespace, Manner::Kill);
     remove(options.scratch.as_deref());
-    Ok(())
+    outcome.map(drop)
 }
 
 /// In case weir was killed and could not do it; otherwise it is already gone, or soon will be.
@@ -178,16 +172,31 @@ fn watch_children() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&wanted, flags)?)
 }
 
-struct Keeper {
-    weir: Channel,
-    requests: Channel,
+struct Keeper<'a> {
+    weir: &'a Channel,
+    /// None once nobody can ask any more.
+    requests: Option<Channel>,
     children: SignalFd,
     command: Pid,
 }
 
-impl Keeper {
+impl<'a> Keeper<'a> {
     /// Serves until the command ends, and tells how; `None` when weir is gone.
-    fn run(&self) -> io::Result<Option<Ending>> {
+    fn serve(weir: &'a Channel, requests: Channel, command: Pid) -> io::Result<Option<Ending>> {
+        let mut keeper = Self {
+            weir,
+            requests: Some(requests),
+            children: watch_children()?,
+            command,
+        };
+        let started = FromKeeper::Started {
+            pid: command.as_raw(),
+        };
+        keeper.weir.send(&started, &[])?;
+        keeper.run()
+    }
+
+    fn run(&mut self) -> io::Result<Option<Ending>> {
         loop {
             // First, for the command may have ended before its signal was watched.
             if let Some(ending) = self.collect() {
@@ -203,7 +212,7 @@ impl Keeper {
                 }
             }
             if requests && !self.answer()? {
-                return Ok(None);
+                self.requests = None;
             }
         }
     }
@@ -228,14 +237,16 @@ impl Keeper {
 
     /// Waits until there is something to do; tells whether weir, or one who wants a socket, has something to say.
     fn wait(&self) -> io::Result<(bool, bool)> {
-        let mut watched = [
-            PollFd::new(&self.weir, PollFlags::IN),
-            PollFd::new(&self.requests, PollFlags::IN),
+        let mut watched = vec![
+            PollFd::new(self.weir, PollFlags::IN),
             PollFd::new(&self.children, PollFlags::IN),
         ];
+        if let Some(requests) = &self.requests {
+            watched.push(PollFd::new(requests, PollFlags::IN));
+        }
         rustix::io::retry_on_intr(|| poll(&mut watched, None))?;
-        let [weir, requests, _] = &watched;
-        Ok((!weir.revents().is_empty(), !requests.revents().is_empty()))
+        let is_ready = |at: usize| watched.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        Ok((is_ready(0), is_ready(2)))
     }
 
     /// To the command itself only; its children are its own affair.
@@ -245,20 +256,22 @@ impl Keeper {
         }
     }
 
-    /// Makes one socket for one who asks; false when weir is gone.
+    /// Makes one socket for one who asks; false when nobody can ask any more.
     fn answer(&self) -> io::Result<bool> {
-        let Some((ToKeeper::Socket { request, ipv6 }, _)) = self.requests.receive()? else {
+        let Some(requests) = &self.requests else {
+            return Ok(false);
+        };
+        let Some((ToKeeper::Socket { request, ipv6 }, _)) = requests.receive()? else {
             return Ok(false);
         };
         let sent = match namespace::bypass_socket(ipv6) {
             Ok(socket) => {
                 let answer = FromKeeper::Socket { request };
-                self.requests.send(&answer, &[socket.as_fd()])
+                requests.send(&answer, &[socket.as_fd()])
             }
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(nix::libc::EIO);
-                self.requests
-                    .send(&FromKeeper::NoSocket { request, errno }, &[])
+                requests.send(&FromKeeper::NoSocket { request, errno }, &[])
             }
         };
         match sent {

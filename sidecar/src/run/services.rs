@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::intercept::dns::{self, RESOLV_CONF, Resolvers};
+use crate::intercept::dns::{self, Resolvers};
 use crate::intercept::inside::Inside;
 use crate::intercept::publish::{self, Published};
 
@@ -28,11 +28,11 @@ impl Services {
             .collect()
     }
 
-    /// Serves until dropped. To be spawned on a runtime with IO and time.
+    /// Serves until dropped, with names from `resolvers`. To be spawned on a runtime with IO and time.
     ///
     /// What breaks is logged and given up by itself: without DNS the command still has its connections.
-    pub async fn serve(self) {
-        let resolvers = Arc::new(Resolvers::of(RESOLV_CONF));
+    pub async fn serve(self, resolvers: Resolvers) {
+        let resolvers = Arc::new(resolvers);
         let mut tasks = JoinSet::new();
         for socket in self.dns {
             let relay = dns::relay(socket, Arc::clone(&resolvers));

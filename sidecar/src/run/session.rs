@@ -129,7 +129,7 @@ impl Session {
             .keeper
             .channel
             .send(&ToKeeper::Go, &[stdin.as_fd(), requests.as_fd()]);
-        sent.map_err(|_| RunError::KeeperLost)?;
+        sent.map_err(|_| self.lost())?;
         drop(requests);
         match self.keeper.receive()? {
             Some((FromKeeper::Started { pid }, _)) => {
@@ -141,8 +141,15 @@ impl Session {
                 errno,
                 detail,
             }),
-            Some(_) | None => Err(RunError::KeeperLost),
+            Some(_) | None => Err(self.lost()),
         }
+    }
+
+    /// Does what the keeper, being killed, cannot do any more.
+    fn lost(&mut self) -> RunError {
+        self.keeper.end();
+        sweep::sweep(self.keeper.namespace, Manner::Kill);
+        RunError::KeeperLost
     }
 
     /// Waits until the command has ended and nothing of it is left; signals are passed on meanwhile. Returns its exit
@@ -165,12 +172,7 @@ impl Session {
                     return Ok(ending.exit_code());
                 }
                 Some(_) => {}
-                None => {
-                    self.keeper.end();
-                    // It could not do so itself.
-                    sweep::sweep(self.keeper.namespace, Manner::Kill);
-                    return Err(RunError::KeeperLost);
-                }
+                None => return Err(self.lost()),
             }
         }
     }
