@@ -62,8 +62,8 @@ pub struct RunOptions {
 /// What the data plane serves for one command.
 #[derive(Debug)]
 pub struct Sockets {
-    /// TCP listeners in the command's namespace: every connection on them was redirected. Not blocking. `workers` times
-    /// one IPv4 and, where there is IPv6, one IPv6 listener. None with `--proxy-env`.
+    /// TCP listeners in the command's namespace: every connection on them was redirected. Not blocking. One
+    /// IPv4 listener a worker, then, where there is IPv6, one IPv6 listener a worker. None with `--proxy-env`.
     pub outbound: Vec<TcpListener>,
     /// The explicit proxy's listener, with `--proxy-env` only. Not blocking.
     pub explicit: Option<TcpListener>,

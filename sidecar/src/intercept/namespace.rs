@@ -50,7 +50,8 @@ pub enum Isolation {
 /// The sockets of a namespace, bound on loopback, and how the namespace is told from others.
 #[derive(Debug)]
 pub struct Prepared {
-    /// TCP: where redirected connections arrive. One IPv4 and, where there is IPv6, one IPv6 listener a worker.
+    /// TCP: where redirected connections arrive. One IPv4 listener a worker, then, where there is IPv6, one IPv6
+    /// listener a worker.
     pub outbound: Vec<TcpListener>,
     /// UDP: where redirected DNS queries arrive. One a family.
     pub dns: Vec<UdpSocket>,
@@ -266,12 +267,10 @@ fn bind_all(port: u16, workers: usize) -> io::Result<(Vec<TcpListener>, Vec<UdpS
     }
     let mut outbound = Vec::new();
     let mut dns = Vec::new();
-    for _ in 0..workers.max(1) {
-        for address in &addresses {
-            outbound.push(listener(*address, workers > 1)?);
-        }
-    }
     for address in addresses {
+        for _ in 0..workers.max(1) {
+            outbound.push(listener(address, workers > 1)?);
+        }
         let socket = UdpSocket::bind(address)?;
         socket.set_nonblocking(true)?;
         dns.push(socket);

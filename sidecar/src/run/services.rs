@@ -28,10 +28,15 @@ impl Services {
             .collect()
     }
 
-    /// Serves until dropped, with names from `resolvers`. To be spawned on a runtime with IO and time.
+    /// Serves until dropped, with names from the host's resolvers. To be spawned on a runtime with IO and time.
+    pub async fn serve(self) {
+        self.serve_with(Resolvers::of_host()).await;
+    }
+
+    /// The same with names from `resolvers`.
     ///
     /// What breaks is logged and given up by itself: without DNS the command still has its connections.
-    pub async fn serve(self, resolvers: Resolvers) {
+    pub async fn serve_with(self, resolvers: Resolvers) {
         let resolvers = Arc::new(resolvers);
         let mut tasks = JoinSet::new();
         for socket in self.dns {

@@ -59,7 +59,7 @@ async fn serve(sockets: Sockets) {
         }
         Err(_) => Resolvers::of_host(),
     };
-    tokio::spawn(sockets.services.serve(resolvers));
+    tokio::spawn(sockets.services.serve_with(resolvers));
     if let Some(explicit) = sockets.explicit {
         let listener = TcpListener::from_std(explicit).expect("a listener");
         tokio::spawn(async move {

@@ -22,12 +22,16 @@ pub(crate) struct User {
 
 impl User {
     pub(crate) fn all() -> Vec<Self> {
-        let ids = if geteuid().is_root() {
-            vec![None, Some(NOBODY)]
-        } else {
-            vec![None]
-        };
-        ids.into_iter().map(Self::new).collect()
+        let own = Self::new(None);
+        if !geteuid().is_root() {
+            return vec![own];
+        }
+        let nobody = Self::new(Some(NOBODY));
+        // Root of a container may be root of itself only.
+        match nobody.command("application").args(["exit", "0"]).status() {
+            Ok(_) => vec![own, nobody],
+            Err(_) => vec![own],
+        }
     }
 
     fn new(id: Option<u32>) -> Self {
