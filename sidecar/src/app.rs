@@ -28,6 +28,7 @@ use crate::settings::Settings;
 use crate::telemetry::log::{Format, Log, LogError};
 use crate::telemetry::{self, Telemetry, probe};
 use crate::upstream::{Upstream, connect};
+use crate::wire::explicit;
 use side::Chores;
 
 pub mod commands;
@@ -300,6 +301,7 @@ async fn serve(
     let explicit = Listener::new(explicit, connections)?;
     let (mut first, mut second) = (draining.clone(), draining);
     let (redirected, asked) = (inlet.clone(), inlet);
+    let names = Arc::<explicit::Names>::default();
     let accepting = async {
         tokio::join!(
             outbound.run(first.started(), move |socket, peer| connection::serve(
@@ -307,10 +309,11 @@ async fn serve(
                 peer,
                 redirected.clone()
             )),
-            explicit.run(second.started(), move |socket, peer| connection::serve(
+            explicit.run(second.started(), move |socket, peer| explicit::serve(
                 socket,
                 peer,
-                asked.clone()
+                asked.clone(),
+                Arc::clone(&names)
             )),
         )
     };
