@@ -97,10 +97,10 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
     if let Some(name) = name {
         listed.connection().set_name(name);
     }
-    let Inlet {
-        proxy, draining, ..
-    } = inlet.clone();
-    match inlet.detect(downstream, upstream, destination).await {
+    let proxy = inlet.proxy.clone().on(listed.connection());
+    let draining = inlet.draining.clone();
+    // Boxed: detection is over soon, and the task must not keep its size for the connection's whole life.
+    match Box::pin(inlet.detect(downstream, upstream, destination)).await {
         Detected::Http1(Http { downstream, spare }) => {
             drop(spare);
             listed.set(Speaks::Http1);
@@ -139,9 +139,12 @@ impl Inlet {
             });
         }
         let habit = self.remembered.habit(destination, Instant::now());
+        let is_dialled = upstream.is_some();
         let detected = race(downstream, upstream, connect, habit, self.patience).await;
         self.detected(outcome(&detected));
-        self.learn(destination, habit, &detected);
+        if !is_dialled {
+            self.learn(destination, habit, &detected);
+        }
         detected
     }
 
@@ -155,7 +158,12 @@ impl Inlet {
 
     fn learn<E>(&self, destination: SocketAddr, known: Option<Habit>, detected: &Detected<E>) {
         let shown = match detected {
-            Detected::Http1(_) | Detected::Http2(_) => None,
+            Detected::Http1(http) | Detected::Http2(http) if http.spare.is_some() => {
+                Some(Habit::LateHttp)
+            }
+            Detected::Http1(_) | Detected::Http2(_) => {
+                known.filter(|known| *known == Habit::LateHttp)
+            }
             Detected::Opaque(opaque) => match opaque.sign {
                 Sign::ServerFirst | Sign::Unreachable => Some(Habit::ServerFirst),
                 Sign::TimedOut => Some(Habit::Ambiguous),

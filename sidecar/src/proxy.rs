@@ -11,6 +11,7 @@ use crate::call::{Call, Context, Outgoing, correlation};
 use crate::destination::Destinations;
 use crate::http::body::Body;
 use crate::http::replay::ByteBudget;
+use crate::intercept::connections::Connection;
 use crate::respond;
 use crate::stack::{self, ResponseBody, Stack};
 use crate::telemetry::Telemetry;
@@ -43,6 +44,8 @@ pub struct Shared {
 pub struct Proxy {
     shared: Arc<Shared>,
     stack: Stack<Upstream>,
+    /// The connection that calls are counted on.
+    connection: Option<Arc<Connection>>,
 }
 
 impl Proxy {
@@ -54,7 +57,20 @@ impl Proxy {
             shared.telemetry.clone(),
             Arc::clone(&shared.kept_bytes),
         );
-        Self { shared, stack }
+        Self {
+            shared,
+            stack,
+            connection: None,
+        }
+    }
+
+    /// The same proxy, for one of the application's connections: its calls are counted there.
+    #[must_use]
+    pub fn on(self, connection: &Arc<Connection>) -> Self {
+        Self {
+            connection: Some(Arc::clone(connection)),
+            ..self
+        }
     }
 
     /// Answers one request: with the destination's response, or with one of ours that says why there is none.
@@ -65,6 +81,9 @@ impl Proxy {
         request: http::Request<Body>,
         arrival: &Arrival,
     ) -> Response<ResponseBody> {
+        if let Some(connection) = &self.connection {
+            connection.count_call();
+        }
         let (mut head, body) = request.into_parts();
         let call = self.begin(&mut head, arrival);
         let outgoing = Outgoing {

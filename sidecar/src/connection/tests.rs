@@ -161,3 +161,54 @@ async fn a_beginning_that_stops_is_waited_for_only_once() {
         inlet.patience.unfinished = unfinished_next;
     }
 }
+
+#[tokio::test]
+async fn an_unreachable_server_is_a_502_to_an_application_that_speaks_http() {
+    let (server, destination) = listener().await;
+    drop(server);
+    let inlet = inlet();
+    let (mut app, _serving) = dial(destination, &inlet).await;
+    app.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+        .await
+        .unwrap();
+    let mut status = [0; 12];
+    app.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 502");
+    let listed = inlet.connections.snapshot(10).pop().unwrap();
+    assert_eq!((listed.speaks(), listed.calls()), (Speaks::Http1, 1));
+}
+
+#[tokio::test]
+async fn an_application_that_spoke_late_is_not_raced_against_again() {
+    let inlet = inlet();
+    let (server, destination) = listener().await;
+    let request = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
+    let (mut app, _serving) = dial(destination, &inlet).await;
+    let (mut spare, _) = server.accept().await.unwrap();
+    app.write_all(request).await.unwrap();
+    // It is closed without a byte; the call has a connection of its own.
+    assert_eq!(spare.read(&mut [0]).await.unwrap(), 0);
+    let known = inlet.remembered.habit(destination, Instant::now());
+    assert_eq!(known, Some(Habit::LateHttp));
+}
+
+#[tokio::test]
+async fn a_forwarded_connection_keeps_only_a_small_task() {
+    let destination = SocketAddr::from(([127, 0, 0, 1], 1));
+    let (near, _far) = {
+        let (listener, addr) = listener().await;
+        let near = TcpStream::connect(addr).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    };
+    let dialled = Dialled {
+        downstream: Prefixed::new(Bytes::new(), near),
+        arrival: Arrival {
+            original_destination: destination,
+            peer: destination,
+        },
+        name: None,
+        upstream: None,
+    };
+    let serving = serve_dialled(dialled, inlet());
+    assert!(size_of_val(&serving) <= 2560, "{}", size_of_val(&serving));
+}

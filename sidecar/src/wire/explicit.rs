@@ -42,7 +42,7 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet, names: Arc
         peer,
         names,
         connect: inlet.connect.clone(),
-        proxy: inlet.proxy.clone(),
+        proxy: inlet.proxy.clone().on(listed.connection()),
         reached: Mutex::default(),
     });
     let answering = Arc::clone(&session);

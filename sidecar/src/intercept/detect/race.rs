@@ -26,6 +26,11 @@ pub struct Patience {
     /// Applications that speak first do so within a millisecond of their connect; a server that does is delayed by this
     /// once.
     pub head_start: Duration,
+    /// The same, where the destination's earlier connections brought HTTP after it was over.
+    ///
+    /// An application or a machine under load speaks late, and a server under load needs no connections that bring
+    /// nothing. Should its address be another's meanwhile, one that speaks first, then this delays it once.
+    pub head_start_again: Duration,
     /// How long the rest of a begun request line or TLS handshake may take.
     pub unfinished: Duration,
     /// The same, where the destination's earlier connections never finished theirs.
@@ -36,8 +41,26 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             head_start: Duration::from_millis(10),
+            head_start_again: Duration::from_millis(500),
             unfinished: Duration::from_secs(1),
             unfinished_again: Duration::from_millis(20),
+        }
+    }
+}
+
+impl Patience {
+    fn head_start_for(&self, habit: Option<Habit>) -> Duration {
+        match habit {
+            Some(Habit::ServerFirst) => Duration::ZERO,
+            Some(Habit::LateHttp) => self.head_start_again,
+            Some(Habit::Ambiguous) | None => self.head_start,
+        }
+    }
+
+    fn unfinished_for(&self, habit: Option<Habit>) -> Duration {
+        match habit {
+            Some(Habit::Ambiguous) => self.unfinished_again,
+            Some(Habit::ServerFirst | Habit::LateHttp) | None => self.unfinished,
         }
     }
 }
@@ -195,16 +218,13 @@ impl<E> Racers<'_, E> {
         &mut self,
         mut connect: Pin<&mut impl Future<Output = Result<TcpStream, E>>>,
     ) -> Told {
-        let began = Instant::now();
-        let head_start_until = match self.habit {
-            Some(Habit::ServerFirst) => began,
-            Some(Habit::Ambiguous) | None => began + self.patience.head_start,
-        };
+        let head_start_until = Instant::now() + self.patience.head_start_for(self.habit);
         let mut unfinished_until: Option<Instant> = None;
         let mut timer = pin!(sleep_until(head_start_until));
         loop {
             if unfinished_until.is_none() && self.is_waiting_for_the_application() {
-                unfinished_until = Some(Instant::now() + self.unfinished());
+                let unfinished = self.patience.unfinished_for(self.habit);
+                unfinished_until = Some(Instant::now() + unfinished);
             }
             let timer_is_set = set(
                 timer.as_mut(),
@@ -250,13 +270,6 @@ impl<E> Racers<'_, E> {
     /// Whether nothing but more bytes of the application, or a timeout, can tell what this is.
     fn is_waiting_for_the_application(&self) -> bool {
         !self.first_bytes.is_empty() || matches!(self.upstream, Leg::Failed(_))
-    }
-
-    fn unfinished(&self) -> Duration {
-        match self.habit {
-            Some(Habit::Ambiguous) => self.patience.unfinished_again,
-            Some(Habit::ServerFirst) | None => self.patience.unfinished,
-        }
     }
 
     fn next_ring(&self, head_start: Instant, unfinished: Option<Instant>) -> Option<Instant> {

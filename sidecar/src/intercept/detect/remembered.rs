@@ -14,6 +14,9 @@ pub enum Habit {
     ServerFirst,
     /// Its application stopped within what might have been HTTP or TLS: do not wait long for the rest.
     Ambiguous,
+    /// Its application spoke HTTP, but so late that a connection to the server was opened for nothing: give it more
+    /// time.
+    LateHttp,
 }
 
 /// The habits of at most [`DESTINATIONS_MAX`] destinations, each kept for [`KEPT_FOR`] after it was last seen.

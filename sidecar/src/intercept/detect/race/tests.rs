@@ -52,6 +52,7 @@ const HANGS: Duration = Duration::from_secs(20);
 /// Neither the head start nor a timeout is ever over.
 const ENDLESS: Patience = Patience {
     head_start: Duration::from_secs(1000),
+    head_start_again: Duration::from_secs(1000),
     unfinished: Duration::from_secs(1000),
     unfinished_again: Duration::from_secs(1000),
 };
@@ -184,6 +185,22 @@ async fn a_known_server_that_speaks_first_gets_no_head_start_against_it() {
     let racing = race_against(downstream, address, Some(Habit::ServerFirst), ENDLESS);
     let (outcome, _greeter) = tokio::join!(racing, greet);
     assert_eq!(opaque(outcome.detected).sign, Sign::ServerFirst);
+}
+
+#[tokio::test]
+async fn an_application_known_to_speak_late_is_given_more_time() {
+    let (mut app, downstream) = application().await;
+    let server = listener().await;
+    let address = server.local_addr().unwrap();
+    let racing = race_against(downstream, address, Some(Habit::LateHttp), EAGER);
+    let speak = async {
+        // Without more time the server would have been dialled by now.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        app.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(racing, speak);
+    assert!(matches!(outcome.detected, Detected::Http1(_)));
+    assert_eq!(outcome.connects, 0);
 }
 
 #[tokio::test]
