@@ -20,12 +20,14 @@ use crate::http::hop_by_hop;
 use connection::{Connection, Failure};
 use drivers::Drivers;
 use idle::Idle;
+use progress::Permission;
 use request_body::RequestBody;
 
 mod connection;
 mod drivers;
 mod idle;
 mod io;
+mod progress;
 mod request_body;
 
 pub use io::{PendingUpgrade, Upgraded};
@@ -70,7 +72,8 @@ impl Pool {
                 Some(connection) => connection,
                 None => self.open(addr).await?,
             };
-            match connection.send(request).await {
+            let permission = expected.permission.clone();
+            match connection.send(request, permission).await {
                 Ok(response) => return accept(response, &expected, &connection),
                 // It closed while it was unused, and gave the request back whole.
                 Err(Failure::Unsent(unsent)) if is_reused => request = unsent,
@@ -92,6 +95,8 @@ struct Expected {
     upgrade: bool,
     /// Set once the request body was sent whole; `None` where there is none.
     body_sent: Option<Arc<AtomicBool>>,
+    /// What the server gives by `100 Continue`.
+    permission: Option<Permission>,
 }
 
 /// Makes the head one that hyper frames as the application did, and the body one that hyper can send.
@@ -107,6 +112,7 @@ fn prepare(request: Request<Body>) -> (Request<RequestBody>, Expected) {
     let mut expected = Expected {
         upgrade: head.headers.contains_key(UPGRADE) || head.method == Method::CONNECT,
         body_sent: None,
+        permission: None,
     };
     if body.is_end_stream() {
         return (Request::from_parts(head, RequestBody::empty()), expected);
@@ -122,15 +128,14 @@ fn prepare(request: Request<Body>) -> (Request<RequestBody>, Expected) {
         .headers
         .get(EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let request = if waits {
+    let body = if waits {
         let (body, permission) = RequestBody::awaiting_permission(body, sent);
-        let mut request = Request::from_parts(head, body);
-        permission.ask_by(&mut request);
-        request
+        expected.permission = Some(permission);
+        body
     } else {
-        Request::from_parts(head, RequestBody::new(body, sent))
+        RequestBody::new(body, sent)
     };
-    (request, expected)
+    (Request::from_parts(head, body), expected)
 }
 
 /// Checks a response head, and makes it one of ours.

@@ -1,6 +1,8 @@
 //! One connection, as the pool uses it.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -10,8 +12,9 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
 use super::idle::Idle;
-use super::io::Sent;
+use super::progress::{Permission, Progress};
 use super::request_body::RequestBody;
+use crate::http::interim;
 
 /// One connection to a server.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub(super) struct Connection {
     sender: Mutex<Option<SendRequest<RequestBody>>>,
     /// An exchange is under way.
     busy: AtomicBool,
-    sent: Arc<Sent>,
+    progress: Arc<Progress>,
     driver: OnceLock<AbortHandle>,
 }
 
@@ -39,12 +42,16 @@ pub(super) enum Failure {
 }
 
 impl Connection {
-    pub(super) fn new(addr: SocketAddr, sender: SendRequest<RequestBody>, sent: Arc<Sent>) -> Self {
+    pub(super) fn new(
+        addr: SocketAddr,
+        sender: SendRequest<RequestBody>,
+        progress: Arc<Progress>,
+    ) -> Self {
         Self {
             addr,
             sender: Mutex::new(Some(sender)),
             busy: AtomicBool::new(false),
-            sent,
+            progress,
             driver: OnceLock::new(),
         }
     }
@@ -76,26 +83,37 @@ impl Connection {
 
     /// Whether not one byte of the latest request left.
     pub(super) fn has_sent_nothing(&self) -> bool {
-        self.sent.is_nothing()
+        self.progress.has_sent_nothing()
     }
 
-    /// Hands a request to hyper, and waits for the response head. Dropping the future closes the connection.
+    /// Hands a request to hyper, and waits for the response head; interim ones are passed on as they come. Dropping the
+    /// future closes the connection.
     ///
     /// # Errors
     /// [`Failure`]
     pub(super) async fn send(
         &self,
         request: Request<RequestBody>,
+        permission: Option<Permission>,
     ) -> Result<Response<Incoming>, Failure> {
         let exchange = match self.sender().as_mut() {
             Some(sender) => {
-                self.sent.begin();
+                self.progress.begin(permission);
                 self.busy.store(true, Ordering::Relaxed);
                 sender.try_send_request(request)
             }
             None => return Err(Failure::Unsent(request)),
         };
-        exchange
+        let mut exchange = pin!(exchange);
+        let answered = poll_fn(|cx| {
+            let answered = exchange.as_mut().poll(cx);
+            let waiter = answered.is_pending().then(|| cx.waker());
+            for response in self.progress.take_interim(waiter) {
+                interim::pass(response);
+            }
+            answered
+        });
+        answered
             .await
             .map_err(|mut error| match error.take_message() {
                 Some(request) => Failure::Unsent(request),
@@ -111,7 +129,7 @@ impl Connection {
         let is_ready = self.sender().as_ref().is_some_and(SendRequest::is_ready);
         if is_ready {
             self.busy.store(false, Ordering::Relaxed);
-            if self.sent.is_broken() {
+            if self.progress.is_broken() {
                 self.close();
             } else {
                 idle.put(Arc::clone(self));

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::idle::Idle;
-use super::io::{Sent, Socket};
+use super::io::Socket;
+use super::progress::Progress;
 use super::request_body::RequestBody;
 
 /// Starts and owns the tasks of one pool.
@@ -50,10 +51,10 @@ impl Drivers {
         addr: SocketAddr,
         idle: &Arc<Idle>,
     ) -> Result<Arc<Connection>, hyper::Error> {
-        let sent = Arc::new(Sent::default());
-        let socket = Socket::new(stream, Arc::clone(&sent));
+        let progress = Arc::new(Progress::default());
+        let socket = Socket::new(stream, Arc::clone(&progress));
         let (sender, hyper) = self.builder.handshake(TokioIo::new(socket)).await?;
-        let connection = Arc::new(Connection::new(addr, sender, sent));
+        let connection = Arc::new(Connection::new(addr, sender, progress));
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         let driven = Driven {

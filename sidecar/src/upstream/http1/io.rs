@@ -1,10 +1,9 @@
-//! The socket under hyper's client: counts what left, and lets a response be read although the server reset.
+//! The socket under hyper's client: keeps its [`Progress`], and lets a response be read although the server reset.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
@@ -13,34 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What the socket tells about the exchange under way.
-#[derive(Debug, Default)]
-pub(super) struct Sent {
-    /// Bytes that the system took, since the connection began.
-    bytes: AtomicU64,
-    /// The same when the exchange began.
-    before: AtomicU64,
-    /// Writing has failed: no further exchange.
-    broken: AtomicBool,
-}
-
-impl Sent {
-    /// Begins an exchange.
-    pub(super) fn begin(&self) {
-        self.before
-            .store(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// Whether not one byte of the exchange left.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) == self.before.load(Ordering::Relaxed)
-    }
-
-    /// Whether writing has failed.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Relaxed)
-    }
-}
+use super::progress::Progress;
 
 /// A socket to a server.
 ///
@@ -50,12 +22,12 @@ impl Sent {
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    sent: Arc<Sent>,
+    progress: Arc<Progress>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, sent: Arc<Sent>) -> Self {
-        Self { stream, sent }
+    pub(super) fn new(stream: TcpStream, progress: Arc<Progress>) -> Self {
+        Self { stream, progress }
     }
 
     fn wrote(
@@ -65,12 +37,11 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(count)) => {
-                let count_wide = u64::try_from(*count).unwrap_or(u64::MAX);
-                self.sent.bytes.fetch_add(count_wide, Ordering::Relaxed);
+                self.progress.sent(*count);
                 written
             }
-            Poll::Ready(Err(_closed)) if !self.sent.is_nothing() => {
-                self.sent.broken.store(true, Ordering::Relaxed);
+            Poll::Ready(Err(_closed)) if !self.progress.has_sent_nothing() => {
+                self.progress.set_broken();
                 Poll::Ready(Ok(asked()))
             }
             Poll::Ready(Err(_)) | Poll::Pending => written,
@@ -84,7 +55,12 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        this.progress
+            .received(buf.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -95,7 +71,7 @@ impl AsyncWrite for Socket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.sent.is_broken() {
+        if this.progress.is_broken() {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -109,7 +85,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let asked = || bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        if this.sent.is_broken() {
+        if this.progress.is_broken() {
             return Poll::Ready(Ok(asked()));
         }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);

@@ -4,17 +4,17 @@
 //! application before the server's came in: the promise is the server's to make (RFC 9110 §10.1.1).
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use super::progress::Permission;
 use crate::http::body::{Body, BodyError};
 
 /// A request body as hyper sends it.
@@ -39,27 +39,6 @@ enum Gate {
 struct Waiting {
     permission: oneshot::Receiver<()>,
     patience: Pin<Box<Sleep>>,
-}
-
-/// The server's side of a waiting body; dropping it without permission shuts the body.
-#[derive(Debug)]
-pub(super) struct Permission(oneshot::Sender<()>);
-
-impl Permission {
-    /// Gives permission when the response to `request` begins with `100 Continue`. hyper drops what it was given with
-    /// the final head, and the permission with it.
-    pub(super) fn ask_by(self, request: &mut Request<RequestBody>) {
-        let sender = Mutex::new(Some(self.0));
-        hyper::ext::on_informational(request, move |interim| {
-            if interim.status() != StatusCode::CONTINUE {
-                return;
-            }
-            let sender = sender.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(sender) = sender {
-                let _body_may_be_gone = sender.send(());
-            }
-        });
-    }
 }
 
 impl RequestBody {
@@ -93,7 +72,7 @@ impl RequestBody {
             gate,
             sent: Some(sent),
         };
-        (body, Permission(sender))
+        (body, Permission::new(sender))
     }
 
     /// Ready when the gate is open; for ever pending when it is shut.

@@ -1,8 +1,9 @@
 //! One call on a connection: from hyper's request to hyper's response.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -16,7 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use super::link::Link;
 use super::target;
 use crate::http::body::{Body, BodyError};
-use crate::http::hop_by_hop;
+use crate::http::{hop_by_hop, interim};
 use crate::stack::ResponseBody;
 use crate::upstream::http1::PendingUpgrade;
 
@@ -100,7 +101,10 @@ where
         target::settle(&mut request, dialled);
     }
     let is_connect = request.method() == Method::CONNECT;
-    let mut response = (session.answer)(request).await;
+    let takes_interim = request.version() == Version::HTTP_11;
+    let answer = (session.answer)(request);
+    let link = takes_interim.then_some(&*session.link);
+    let mut response = interim::scope(answered(answer, link)).await;
     *response.version_mut() = Version::HTTP_11;
     let grants_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS
         || is_connect && response.status().is_success();
@@ -116,6 +120,51 @@ where
         outgoing.body = Some(body);
         outgoing
     }))
+}
+
+/// Awaits the answer, and sends its interim responses ahead of it. RFC 9110 §15.2: HTTP/1.0 clients get none.
+async fn answered<F>(answer: F, link: Option<&Link>) -> Response<ResponseBody>
+where
+    F: Future<Output = Response<ResponseBody>>,
+{
+    let mut answer = pin!(answer);
+    let mut final_response = None;
+    poll_fn(|cx| {
+        if final_response.is_none()
+            && let Poll::Ready(response) = answer.as_mut().poll(cx)
+        {
+            final_response = Some(response);
+        }
+        let heads = interim::take();
+        let Some(link) = link else {
+            return final_response.take().map_or(Poll::Pending, Poll::Ready);
+        };
+        for head in heads {
+            link.add_interim(&encoded(&head));
+        }
+        if link.has_interim() {
+            // hyper would write the final head first.
+            link.wait(cx.waker());
+            return Poll::Pending;
+        }
+        final_response.take().map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+/// An interim response's head as bytes.
+fn encoded(head: &Response<()>) -> Vec<u8> {
+    let status = head.status();
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in head.headers() {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes
 }
 
 /// Removes hop-by-hop fields, and takes the way to the connection where the request asks for another protocol.

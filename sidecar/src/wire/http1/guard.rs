@@ -300,7 +300,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        if this.link.has_interim() {
+            // hyper flushes when it has written all that it has: only here nothing can be torn apart.
+            let (io, link) = (&mut this.io, &this.link);
+            ready!(link.poll_interim(|bytes| Pin::new(&mut *io).poll_write(cx, bytes)))?;
+        }
+        Pin::new(&mut this.io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

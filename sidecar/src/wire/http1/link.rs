@@ -1,18 +1,23 @@
 //! What a connection's socket side and its calls tell each other.
 //!
-//! hyper stands between the two and passes neither on: that a call is under way (then an end of stream from the
-//! application may be a half-close), and that the connection has become a tunnel (then its bytes are nobody's to judge).
+//! hyper stands between the two and passes none of it on: that a call is under way (then an end of stream from the
+//! application may be a half-close), that the connection has become a tunnel (then its bytes are nobody's to judge), and
+//! interim responses, which hyper's server cannot send.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::task::Waker;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker, ready};
 
 /// Shared by one connection's [guard](super::guard) and its calls.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     phase: AtomicU8,
     refused: AtomicBool,
-    /// The guard, when it waits for the phase to change.
+    /// Interim response heads wait to be written.
+    has_interim: AtomicBool,
+    interim: Mutex<Vec<u8>>,
+    /// Who waits for the phase to change, or for the interim heads to be written.
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -71,7 +76,42 @@ impl Link {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Wakes `waker` when the phase changes.
+    /// Adds an interim response head to those that the guard writes when hyper has nothing to write.
+    pub(super) fn add_interim(&self, head: &[u8]) {
+        self.interim().extend_from_slice(head);
+        self.has_interim.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether interim heads wait to be written.
+    pub(super) fn has_interim(&self) -> bool {
+        self.has_interim.load(Ordering::Relaxed)
+    }
+
+    /// Writes interim heads by `write`, which answers how many bytes it took.
+    pub(super) fn poll_interim(
+        &self,
+        mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        let mut interim = self.interim();
+        while !interim.is_empty() {
+            let written = ready!(write(&interim))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let written = written.min(interim.len());
+            interim.drain(..written);
+        }
+        *interim = Vec::new();
+        self.has_interim.store(false, Ordering::Relaxed);
+        self.wake();
+        Poll::Ready(Ok(()))
+    }
+
+    fn interim(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.interim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes `waker` when the phase changes, or the interim heads are written.
     pub(super) fn wait(&self, waker: &Waker) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *waiting {

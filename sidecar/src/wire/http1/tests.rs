@@ -12,6 +12,7 @@ use crate::drain::{self, Drain};
 use crate::error::UpstreamError;
 use crate::upstream::connect::Settings;
 use crate::upstream::http1::Pool;
+use crate::wire::tunnel::reset;
 
 mod bodies;
 mod endings;
