@@ -27,7 +27,7 @@ use connections::{ByteCounts, ConnectionCounts};
 use destinations::{DecisionCounts, Destinations};
 use numbers::{Counters, Histogram, LATENESS_BUCKETS};
 
-/// Everything that is counted, but for the state that [`Facts`](super::facts::Facts) answers for.
+/// Everything that is counted, but for the state that [`Introspect`](control_api::server::Introspect) answers for.
 #[derive(Debug, Default)]
 pub struct Metrics {
     destinations: Destinations,
