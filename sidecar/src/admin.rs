@@ -13,6 +13,7 @@
 mod audience;
 mod live;
 mod readiness;
+mod refused;
 mod server;
 
 pub use readiness::{Readiness, State};
@@ -61,7 +62,8 @@ impl Admin {
     /// Shows what `telemetry` counted and what `proxy` answers.
     #[must_use]
     pub fn new(telemetry: Telemetry, proxy: Arc<dyn Introspect>, readiness: Readiness) -> Self {
-        let exposition = Exposition::new(telemetry.metrics().clone(), proxy.clone());
+        let metrics = telemetry.metrics().clone();
+        let exposition = Exposition::new(metrics, proxy.clone(), refused::input);
         Self(Arc::new(Inner {
             telemetry,
             proxy,

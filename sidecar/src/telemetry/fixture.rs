@@ -129,6 +129,7 @@ impl Introspect for FakeProxy {
     fn status(&self) -> view::Status {
         let mut status = view::Status::default();
         status.policy.revision.revision = self.revision;
+        status.policy.updates.file.rejected = 1;
         status
     }
 

@@ -19,9 +19,7 @@ use tokio::time::Instant;
 
 pub use connections::ConnectionGuard;
 pub use destinations::DestinationMetrics;
-pub use labels::{
-    AcceptPause, Closed, Detection, Direction, Malformed, PolicyUpdate, Side, SpanDrop, Speaks,
-};
+pub use labels::{AcceptPause, Closed, Detection, Direction, Side, SpanDrop, Speaks};
 
 use connections::{ByteCounts, ConnectionCounts};
 use destinations::{DecisionCounts, Destinations};
@@ -36,11 +34,8 @@ pub struct Metrics {
     ended: ConnectionCounts,
     bytes: ByteCounts,
     detections: Counters<Detection, 10>,
-    malformed: [Counters<Malformed, 11>; 2],
-    header_limit: Counters<Side, 2>,
     accept_pauses: Counters<AcceptPause, 4>,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
-    policy_updates: Counters<PolicyUpdate, 3>,
     spans_exported: AtomicU64,
     spans_dropped: Counters<SpanDrop, 3>,
     log_suppressed: AtomicU64,
@@ -78,28 +73,9 @@ impl Metrics {
         self.detections.add_one(detection);
     }
 
-    /// Bytes on this side were not what they claimed to be.
-    pub fn malformed(&self, side: Side, kind: Malformed) {
-        let [downstream, upstream] = &self.malformed;
-        match side {
-            Side::Downstream => downstream.add_one(kind),
-            Side::Upstream => upstream.add_one(kind),
-        }
-    }
-
-    /// A message on this side was refused for the size of its headers.
-    pub fn header_limit_refused(&self, side: Side) {
-        self.header_limit.add_one(side);
-    }
-
     /// A listener paused.
     pub fn accept_paused(&self, reason: AcceptPause) {
         self.accept_pauses.add_one(reason);
-    }
-
-    /// A policy was offered.
-    pub fn policy_updated(&self, update: PolicyUpdate) {
-        self.policy_updates.add_one(update);
     }
 
     pub(in crate::telemetry) fn decided(&self, decisions: &[super::record::Decision]) {

@@ -273,19 +273,19 @@ pub const DETECT_TIMEOUTS: Declaration = Declaration {
 /// Bad input.
 pub const MALFORMED: Declaration = Declaration {
     name: "weir_malformed_input_total",
-    help: "Bytes that were not what they claimed to be: refused, replaced or ignored",
+    help: "Messages of the application that were refused because they broke their protocol's rules",
     kind: MetricType::Counter,
     unit: None,
-    labels: &["side", "kind"],
+    labels: &["protocol", "kind"],
 };
 
 /// Headers over the limit.
 pub const HEADER_LIMIT: Declaration = Declaration {
     name: "weir_header_limit_refusals_total",
-    help: "Messages refused because their headers are larger than the limit",
+    help: "Messages of the application that were refused because their headers are larger than the limit",
     kind: MetricType::Counter,
     unit: None,
-    labels: &["side"],
+    labels: &["protocol"],
 };
 
 /// Pauses of the listener.
@@ -327,10 +327,10 @@ pub const POLICY_REVISION: Declaration = Declaration {
 /// Policies offered.
 pub const POLICY_UPDATES: Declaration = Declaration {
     name: "weir_policy_updates_total",
-    help: "Policies that were offered, by what became of them",
+    help: "Policies that were offered, by where they came from and what became of them",
     kind: MetricType::Counter,
     unit: None,
-    labels: &["result"],
+    labels: &["origin", "result"],
 };
 
 /// Spans that reached the collector.

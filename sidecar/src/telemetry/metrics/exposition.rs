@@ -19,6 +19,29 @@ use page::Page;
 /// The `Content-Type` of the page.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// How often one kind of input was refused, as the code that reads it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Whose rules it broke; from a closed set.
+    pub protocol: &'static str,
+    /// What it was refused for.
+    pub cause: Cause,
+    /// How often.
+    pub count: u64,
+}
+
+/// What input was refused for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Headers over the limit.
+    HeaderLimit,
+    /// A broken rule; its word is from a closed set.
+    Malformed(&'static str),
+}
+
+/// Reads the counts of refused input. The code that counts stands above this one, so it is handed in.
+pub type RefusedInput = fn() -> Vec<Refused>;
+
 /// The page of everything that is counted. Made once; [`text`](Self::text) is a scrape.
 #[derive(Debug)]
 pub struct Exposition(Registry);
@@ -26,11 +49,12 @@ pub struct Exposition(Registry);
 impl Exposition {
     /// A page of these counts, and of the state that `proxy` answers for at each scrape.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, proxy: Arc<dyn Introspect>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, proxy: Arc<dyn Introspect>, refused: RefusedInput) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Everything {
             metrics,
             proxy,
+            refused,
             process: ProcessFacts::read,
         }));
         Self(registry)
@@ -40,12 +64,14 @@ impl Exposition {
     fn of_process(
         metrics: Arc<Metrics>,
         proxy: Arc<dyn Introspect>,
+        refused: RefusedInput,
         process: fn() -> ProcessFacts,
     ) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Everything {
             metrics,
             proxy,
+            refused,
             process,
         }));
         Self(registry)
@@ -65,6 +91,7 @@ impl Exposition {
 struct Everything {
     metrics: Arc<Metrics>,
     proxy: Arc<dyn Introspect>,
+    refused: RefusedInput,
     process: fn() -> ProcessFacts,
 }
 
@@ -81,8 +108,9 @@ impl Collector for Everything {
         page.destination_state(&folded(self.proxy.destinations()))?;
         page.decisions(&self.metrics)?;
         page.connections(&self.metrics)?;
+        page.refused(&(self.refused)())?;
         page.workers(&self.metrics.workers())?;
-        page.policy(&self.metrics, self.proxy.status().policy.revision.revision)?;
+        page.policy(&self.proxy.status().policy)?;
         page.telemetry(&self.metrics)?;
         page.process((self.process)())
     }

@@ -246,64 +246,6 @@ impl Closed for Detection {
     }
 }
 
-/// Bytes that are not what they claim to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Malformed {
-    /// An HTTP/1 request or status line.
-    StartLine,
-    /// A header's name or value, obs-fold and bare CR or LF included.
-    Header,
-    /// A message's length: both lengths, differing lengths, a bad chunk size, a body cut short.
-    Framing,
-    /// A target or `Host` that names no authority, or two different ones.
-    Authority,
-    /// An HTTP/2 frame, or one where it may not stand.
-    Frame,
-    /// HTTP/2 pseudo headers, or an HPACK block that cannot be read.
-    HeaderBlock,
-    /// Rapid resets, CONTINUATION, SETTINGS, PING or empty-frame floods.
-    Flood,
-    /// A `traceparent` that breaks the W3C rules; replaced.
-    TraceContext,
-    /// A deadline or timeout header that is no number; ignored.
-    Deadline,
-    /// A TLS record that is no `ClientHello`.
-    ClientHello,
-    /// Anything else that the protocol library refused.
-    Other,
-}
-
-impl Closed for Malformed {
-    const ALL: &'static [Self] = &[
-        Self::StartLine,
-        Self::Header,
-        Self::Framing,
-        Self::Authority,
-        Self::Frame,
-        Self::HeaderBlock,
-        Self::Flood,
-        Self::TraceContext,
-        Self::Deadline,
-        Self::ClientHello,
-        Self::Other,
-    ];
-    fn word(self) -> &'static str {
-        match self {
-            Self::StartLine => "start_line",
-            Self::Header => "header",
-            Self::Framing => "framing",
-            Self::Authority => "authority",
-            Self::Frame => "frame",
-            Self::HeaderBlock => "header_block",
-            Self::Flood => "flood",
-            Self::TraceContext => "trace_context",
-            Self::Deadline => "deadline",
-            Self::ClientHello => "client_hello",
-            Self::Other => "other",
-        }
-    }
-}
-
 /// Why accepting paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AcceptPause {
@@ -330,28 +272,6 @@ impl Closed for AcceptPause {
             Self::Memory => "memory",
             Self::Connections => "connections",
             Self::Other => "other",
-        }
-    }
-}
-
-/// What became of a policy that was offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PolicyUpdate {
-    /// It is the new revision.
-    Applied,
-    /// It says what the current one says: no new revision.
-    Unchanged,
-    /// It is invalid; the last good one stays.
-    Rejected,
-}
-
-impl Closed for PolicyUpdate {
-    const ALL: &'static [Self] = &[Self::Applied, Self::Unchanged, Self::Rejected];
-    fn word(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Unchanged => "unchanged",
-            Self::Rejected => "rejected",
         }
     }
 }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use control_api::view::{Destination, DestinationState};
+use control_api::view::{Destination, DestinationState, Origin, PolicyStatus};
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 
+use super::{Cause, Refused};
 use crate::telemetry::metrics::declared::{self, Declaration};
 use crate::telemetry::metrics::destinations::DestinationMetrics;
-use crate::telemetry::metrics::labels::{Closed, Detection, Side};
+use crate::telemetry::metrics::labels::{Closed, Detection};
 use crate::telemetry::metrics::numbers::{Counters, Distribution};
 use crate::telemetry::metrics::process::ProcessFacts;
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -143,19 +144,26 @@ impl Page<'_> {
         let timeouts = metrics.detections.get(Detection::TimedOut);
         self.family(&declared::DETECT_TIMEOUTS)?
             .count(&[], timeouts)?;
-        let mut family = self.family(&declared::MALFORMED)?;
-        for (side, kinds) in Side::ALL.iter().zip(&metrics.malformed) {
-            for (kind, count) in kinds.each() {
-                family.count(&[("side", side.word()), ("kind", kind.word())], count)?;
-            }
-        }
-        let mut family = self.family(&declared::HEADER_LIMIT)?;
-        for (side, count) in metrics.header_limit.each() {
-            family.count(&[("side", side.word())], count)?;
-        }
         let mut family = self.family(&declared::ACCEPT_PAUSES)?;
         for (reason, count) in metrics.accept_pauses.each() {
             family.count(&[("reason", reason.word())], count)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn refused(&mut self, all: &[Refused]) -> fmt::Result {
+        let mut family = self.family(&declared::MALFORMED)?;
+        for refused in all {
+            if let Cause::Malformed(kind) = refused.cause {
+                let labels = [("protocol", refused.protocol), ("kind", kind)];
+                family.count(&labels, refused.count)?;
+            }
+        }
+        let mut family = self.family(&declared::HEADER_LIMIT)?;
+        for refused in all {
+            if refused.cause == Cause::HeaderLimit {
+                family.count(&[("protocol", refused.protocol)], refused.count)?;
+            }
         }
         Ok(())
     }
@@ -172,12 +180,22 @@ impl Page<'_> {
         Ok(())
     }
 
-    pub(super) fn policy(&mut self, metrics: &Metrics, revision: u64) -> fmt::Result {
+    pub(super) fn policy(&mut self, policy: &PolicyStatus) -> fmt::Result {
         self.family(&declared::POLICY_REVISION)?
-            .level(&[], revision)?;
+            .level(&[], policy.revision.revision)?;
         let mut family = self.family(&declared::POLICY_UPDATES)?;
-        for (update, count) in metrics.policy_updates.each() {
-            family.count(&[("result", update.word())], count)?;
+        let by_origin = [
+            (Origin::File, policy.updates.file),
+            (Origin::Api, policy.updates.api),
+        ];
+        for (origin, updates) in by_origin {
+            let results = [
+                ("accepted", updates.accepted),
+                ("rejected", updates.rejected),
+            ];
+            for (result, count) in results {
+                family.count(&[("origin", origin.word()), ("result", result)], count)?;
+            }
         }
         Ok(())
     }

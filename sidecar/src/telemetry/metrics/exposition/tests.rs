@@ -6,7 +6,7 @@ use super::*;
 use crate::telemetry::fixture::{self, FakeProxy, millis};
 use crate::telemetry::metrics::declared;
 use crate::telemetry::metrics::labels::Side;
-use crate::telemetry::metrics::{Detection, Malformed, PolicyUpdate, Speaks};
+use crate::telemetry::metrics::{Detection, Speaks};
 use crate::telemetry::record::Outcome;
 
 fn two_scopes() -> FakeProxy {
@@ -33,6 +33,19 @@ fn two_scopes() -> FakeProxy {
     }
 }
 
+fn refused() -> Vec<Refused> {
+    let http1 = |cause, count| Refused {
+        protocol: "http1",
+        cause,
+        count,
+    };
+    vec![
+        http1(Cause::Malformed("chunk_size"), 2),
+        http1(Cause::HeaderLimit, 1),
+        http1(Cause::Malformed("syntax"), 0),
+    ]
+}
+
 fn fixed_process() -> ProcessFacts {
     ProcessFacts {
         resident: Some(12 << 20),
@@ -54,22 +67,19 @@ async fn the_page_is_what_it_was() {
     telemetry.record(&destination, fixture::shed_call());
     metrics.detected(Detection::Http1);
     metrics.detected(Detection::TimedOut);
-    metrics.malformed(Side::Downstream, Malformed::Framing);
-    metrics.header_limit_refused(Side::Upstream);
-    metrics.policy_updated(PolicyUpdate::Rejected);
     metrics.worker(0).late_by(millis(4));
     metrics.worker(0).set_busy(millis(1500));
     let connection = metrics.connection(Side::Downstream, Speaks::Http1);
     connection.received(100);
     let proxy = Arc::new(two_scopes());
-    let page = Exposition::of_process(metrics.clone(), proxy, fixed_process);
+    let page = Exposition::of_process(metrics.clone(), proxy, refused, fixed_process);
     expect_file!["page.txt"].assert_eq(&page.text().unwrap());
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_declared_metric_is_on_the_page_and_nothing_else() {
     let metrics = Arc::new(Metrics::default());
-    let page = Exposition::new(metrics, Arc::new(FakeProxy::default()))
+    let page = Exposition::new(metrics, Arc::new(FakeProxy::default()), Vec::new)
         .text()
         .unwrap();
     let scraped: Vec<_> = page
@@ -97,7 +107,11 @@ async fn a_hostile_destination_name_cannot_break_out_of_its_label() {
     let telemetry = crate::telemetry::Telemetry::default();
     let destination = telemetry.metrics().destination("a\"} 1\nfake{x=\"\\");
     telemetry.record(&destination, fixture::answered_call());
-    let page = Exposition::new(telemetry.metrics().clone(), Arc::new(FakeProxy::default()));
+    let page = Exposition::new(
+        telemetry.metrics().clone(),
+        Arc::new(FakeProxy::default()),
+        Vec::new,
+    );
     let page = page.text().unwrap();
     assert!(!page.lines().any(|line| line.starts_with("fake")));
     assert!(
