@@ -13,6 +13,7 @@ use control_api::view;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::admin::{Readiness, State};
 use crate::connection::{self, Inlet};
 use crate::destination::Destinations;
 use crate::drain::{self, Drain, Draining};
@@ -101,6 +102,7 @@ struct Parts {
     connections: Arc<Connections>,
     inside: Option<Inside>,
     draining: Draining,
+    readiness: Readiness,
     stop: watch::Receiver<Stop>,
 }
 
@@ -140,6 +142,7 @@ impl App {
             connections: Arc::clone(&connections),
             inside: sockets.inside,
             draining,
+            readiness: Readiness::default(),
             stop: stopping,
         };
         let chores = Chores {
@@ -150,6 +153,7 @@ impl App {
         };
         let side = start_side(parts.clone(), chores)?;
         let workers = start_workers(&parts, sockets.outbound, sockets.explicit)?;
+        parts.readiness.set(State::Ready);
         Ok(Self {
             drain,
             workers,
@@ -227,9 +231,9 @@ fn start_workers(
             let parts = parts.clone();
             let outbound = outbound.next().unwrap_or_default();
             let explicit = explicit.next().unwrap_or_default();
-            let work = move || work(number, parts, outbound, explicit);
-            let named = std::thread::Builder::new().name(format!("weir-worker-{number}"));
-            named.spawn(work).map_err(system("starting a worker"))
+            start_thread(format!("weir-worker-{number}"), move |started| {
+                work(number, parts, outbound, explicit, started)
+            })
         })
         .collect()
 }
@@ -242,35 +246,55 @@ fn note_panic(ended: std::thread::Result<()>) {
 
 /// Starts the side thread, and waits until it listens.
 fn start_side(parts: Parts, chores: Chores) -> Result<JoinHandle<()>, StartError> {
+    start_thread("weir-side".to_owned(), |started| {
+        side::serve(parts, chores, started)
+    })
+}
+
+/// Starts a thread with a runtime for `serve`, and waits until that says that it listens.
+fn start_thread<F>(
+    name: String,
+    serve: impl FnOnce(Started) -> F + Send + 'static,
+) -> Result<JoinHandle<()>, StartError>
+where
+    F: Future<Output = ()>,
+{
     let (started, starting) = mpsc::sync_channel(1);
     let work = move || match runtime() {
-        Ok(runtime) => runtime.block_on(side::serve(parts, chores, started)),
+        Ok(runtime) => runtime.block_on(serve(started)),
         Err(error) => drop(started.send(Err(system("making a runtime")(error)))),
     };
-    let thread = std::thread::Builder::new()
-        .name("weir-side".to_owned())
-        .spawn(work);
-    let thread = thread.map_err(system("starting the side thread"))?;
-    let gone = |_| system("starting the side thread")(io::ErrorKind::BrokenPipe.into());
+    let thread = std::thread::Builder::new().name(name).spawn(work);
+    let thread = thread.map_err(system("starting a thread"))?;
+    let gone = |_| system("starting a thread")(io::ErrorKind::BrokenPipe.into());
     starting.recv().map_err(gone)??;
     Ok(thread)
 }
 
-/// One worker: its runtime, its upstream connections, its listeners.
-fn work(number: usize, parts: Parts, outbound: Vec<TcpListener>, explicit: Vec<TcpListener>) {
-    let result =
-        runtime().and_then(|runtime| runtime.block_on(serve(number, parts, outbound, explicit)));
-    if let Err(error) = result {
-        tracing::error!(%error, number, "a worker could not start");
-    }
-}
+/// Says whether a thread listens; to be used once.
+type Started = mpsc::SyncSender<Result<(), StartError>>;
 
-async fn serve(
+/// One worker: its upstream connections, its listeners.
+async fn work(
     number: usize,
     parts: Parts,
     outbound: Vec<TcpListener>,
     explicit: Vec<TcpListener>,
-) -> io::Result<()> {
+    started: Started,
+) {
+    let connections = &parts.connections;
+    let listeners = Listener::new(outbound, Arc::clone(connections))
+        .and_then(|outbound| Ok((outbound, Listener::new(explicit, Arc::clone(connections))?)));
+    match listeners {
+        Ok((outbound, explicit)) => {
+            let _the_starter_waits = started.send(Ok(()));
+            serve(number, parts, outbound, explicit).await;
+        }
+        Err(error) => drop(started.send(Err(system("listening")(error)))),
+    }
+}
+
+async fn serve(number: usize, parts: Parts, outbound: Listener, explicit: Listener) {
     let Parts {
         settings,
         shared,
@@ -293,12 +317,10 @@ async fn serve(
         draining: draining.clone(),
         policies: Arc::clone(&shared.policies),
         remembered,
-        connections: Arc::clone(&connections),
+        connections,
     };
     let worker = shared.telemetry.metrics().worker(number);
     let probe = tokio::spawn(probe::watch(worker));
-    let outbound = Listener::new(outbound, Arc::clone(&connections))?;
-    let explicit = Listener::new(explicit, connections)?;
     let (mut first, mut second) = (draining.clone(), draining);
     let (redirected, asked) = (inlet.clone(), inlet);
     let names = Arc::<explicit::Names>::default();
@@ -323,7 +345,6 @@ async fn serve(
         ((), ()) = accepting => {}
     }
     probe.abort();
-    Ok(())
 }
 
 fn runtime() -> io::Result<Runtime> {

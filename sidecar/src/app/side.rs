@@ -2,14 +2,15 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
 use control_api::server::{Options, Server, TcpOptions};
 use control_api::store::FileWatch;
 use tokio::task::JoinSet;
 
 use super::introspect::Live;
-use super::{Parts, StartError, Stop};
+use super::{Parts, StartError, Started, Stop, system};
+use crate::admin::{self, Admin, Readiness, State};
+use crate::drain::Draining;
 use crate::run::Services;
 use crate::telemetry::otlp::SpanExport;
 
@@ -22,11 +23,7 @@ pub(super) struct Chores {
 }
 
 /// Serves until the app stops; says through `started` whether everything listens.
-pub(super) async fn serve(
-    parts: Parts,
-    chores: Chores,
-    started: SyncSender<Result<(), StartError>>,
-) {
+pub(super) async fn serve(parts: Parts, chores: Chores, started: Started) {
     let live = Arc::new(Live::new(&parts));
     let control = match bind_control(&parts, &live) {
         Ok(control) => control,
@@ -34,6 +31,20 @@ pub(super) async fn serve(
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(control.serve(stopped(&parts)));
+    match chores.admin.map(listener).transpose() {
+        Ok(Some(listener)) => {
+            let admin = Admin::new(
+                parts.shared.telemetry.clone(),
+                live,
+                parts.readiness.clone(),
+            );
+            let stop = stopped(&parts);
+            tasks.spawn(async move { drop(admin::serve(listener, admin, stop).await) });
+        }
+        Ok(None) => {}
+        Err(error) => return drop(started.send(Err(error))),
+    }
+    tasks.spawn(drained(parts.draining.clone(), parts.readiness.clone()));
     if let Some(file_watch) = chores.file_watch {
         tasks.spawn(file_watch.run());
     }
@@ -45,6 +56,19 @@ pub(super) async fn serve(
         None => stopped(&parts).await,
     }
     tasks.shutdown().await;
+}
+
+fn listener(socket: TcpListener) -> Result<tokio::net::TcpListener, StartError> {
+    let listener = socket
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::TcpListener::from_std(socket));
+    listener.map_err(system("listening for the admin server"))
+}
+
+/// A draining proxy is not ready: whoever asks can send its calls elsewhere.
+async fn drained(mut draining: Draining, readiness: Readiness) {
+    draining.started().await;
+    readiness.set(State::Draining);
 }
 
 /// Ready when the side thread is to end.

@@ -5,7 +5,6 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
 
 use http::Response;
 use tokio::time::Instant;
@@ -16,7 +15,7 @@ use crate::call::{Call, Outgoing};
 use crate::destination::{Permit, Refusal};
 use crate::error::{CallError, UpstreamError};
 use crate::http::body::Body;
-use crate::overload::classify::{Answer, End};
+use crate::overload::classify::End;
 use crate::telemetry::record::Verdict;
 
 /// The admission layer over an attempt.
@@ -78,14 +77,7 @@ fn sample(
     if call.is_upgrade {
         return;
     }
-    let end = match result {
-        Ok(response) => End::Answered(Answer::of(
-            response.status(),
-            response.headers(),
-            SystemTime::now(),
-        )),
-        Err(error) => End::Failed(error),
-    };
+    let end = End::of(result);
     let now = Instant::now();
     if let Some(ejection) = permit.sample(&end, now - dispatched, now) {
         call.decided(

@@ -144,9 +144,14 @@ impl Recording {
         self.end(facts.outcome, facts.kind);
     }
 
+    /// A refusal for overload is an answer, but no success that would pay for retries.
+    fn deposits(&self, outcome: Outcome) -> bool {
+        outcome == Outcome::Answered && self.status != TOO_MANY_REQUESTS
+    }
+
     fn end(&mut self, outcome: Outcome, error_kind: &'static str) {
         self.ended = true;
-        if outcome == Outcome::Answered && self.call.trail(|trail| trail.attempts.len() == 1) {
+        if self.deposits(outcome) && self.call.trail(|trail| trail.attempts.len() == 1) {
             self.call.destination.budget.deposit(Instant::now());
         }
         let duration = self.call.begun.elapsed();
@@ -170,3 +175,5 @@ impl Drop for Recording {
         }
     }
 }
+
+const TOO_MANY_REQUESTS: u16 = 429;

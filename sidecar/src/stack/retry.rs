@@ -207,7 +207,7 @@ where
             arrived_as_retry: call.previous_attempts > 0,
             free_retry_used: self.free_retry_used,
             time_left,
-            p50: call.destination.latency.summary(now).p50,
+            p50: call.destination.typical_latency(now),
             backoff: fastrand_backoff(call, self.attempt),
             destination_is_overloaded: call.destination.is_overloaded(now),
             response_started: false,
