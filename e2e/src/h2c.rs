@@ -83,6 +83,20 @@ impl Client {
         read(response.await?).await
     }
 
+    /// Sends a request without a body, and answers with the response to come.
+    pub async fn start(
+        &self,
+        request: Request<()>,
+    ) -> Result<h2::client::ResponseFuture, h2::Error> {
+        let (response, _) = self
+            .sender
+            .clone()
+            .ready()
+            .await?
+            .send_request(request, true)?;
+        Ok(response)
+    }
+
     /// Opens a stream whose body the caller sends.
     pub async fn open_stream(
         &self,

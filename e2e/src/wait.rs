@@ -24,6 +24,15 @@ pub fn until_true(what: &str, within: Duration, mut probe: impl FnMut() -> bool)
     until(what, within, || probe().then_some(()));
 }
 
+/// As [`until_true`], letting the tasks of the current runtime go on between two looks.
+pub async fn until_async(what: &str, within: Duration, mut probe: impl FnMut() -> bool) {
+    let end = Instant::now() + within;
+    while !probe() {
+        assert!(Instant::now() < end, "waited {within:?} for {what}");
+        tokio::time::sleep(STEP).await;
+    }
+}
+
 /// Time between two looks.
 pub const STEP: Duration = Duration::from_millis(5);
 

@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -88,8 +87,8 @@ impl Builder {
             folder,
             |command, folder, admin| {
                 command.arg("proxy");
-                command.env("WEIR_OUTBOUND_PORT", outbound.port().to_string());
-                command.env("WEIR_EXPLICIT_PROXY_PORT", explicit.port().to_string());
+                command.env("WEIR_OUTBOUND_ADDRS", outbound.to_string());
+                command.env("WEIR_EXPLICIT_PROXY_ADDRS", explicit.to_string());
                 command.env("WEIR_ADMIN_ADDR", admin.to_string());
                 command.env("WEIR_CONTROL_SOCKET", folder.join("control.sock"));
                 command.env("WEIR_STATE_DIR", folder);
@@ -128,10 +127,19 @@ impl Builder {
         before(&mut command, folder.path(), admin);
         command.args(&self.arguments);
         after(&mut command);
+        let elsewhere = self
+            .environment
+            .iter()
+            .find(|(name, _)| name == "WEIR_CONTROL_SOCKET");
+        let control = elsewhere.map_or_else(
+            || folder.path().join("control.sock"),
+            |(_, path)| PathBuf::from(path),
+        );
         command.envs(self.environment);
         let process = Process::spawn("weir", &mut command);
         Weir {
             process,
+            control,
             admin,
             folder,
             inside: None,
@@ -145,6 +153,7 @@ impl Builder {
 #[derive(Debug)]
 pub struct Weir {
     process: Process,
+    control: PathBuf,
     admin: SocketAddr,
     inside: Option<Inside>,
     explicit: Option<SocketAddr>,
@@ -202,7 +211,7 @@ impl Weir {
 
     /// Path of the control socket.
     pub fn control(&self) -> PathBuf {
-        self.folder.path().join("control.sock")
+        self.control.clone()
     }
 
     /// Path of the policy file.
@@ -238,6 +247,23 @@ impl Weir {
         answer.json()
     }
 
+    /// The items of a list of the control API, such as `/v1/destinations`.
+    pub fn list(&self, target: &str) -> Vec<Value> {
+        let answer = self.read(target);
+        answer["items"]
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| panic!("{target} is no list: {answer}"))
+    }
+
+    /// Sum of a number of all destinations, such as `inFlight` or `queueLength`.
+    pub fn sum(&self, field: &str) -> u64 {
+        self.list("/v1/destinations")
+            .iter()
+            .filter_map(|one| one[field].as_u64())
+            .sum()
+    }
+
     /// Replaces the policy whatever its revision, and answers with the response.
     pub fn put_policy(&self, document: &Value) -> Message {
         let current = self.api("GET", "/v1/policy", &[], "");
@@ -265,9 +291,8 @@ impl Weir {
     }
 
     fn wait_ready(&mut self) {
-        let admin = self.admin;
         let end = tokio::time::Instant::now() + wait::LONG;
-        while !http1::get(admin, "/readyz").is_ok_and(|answer| answer.status() == 200) {
+        while !self.is_ready() {
             assert!(
                 self.process.is_running(),
                 "weir ended:\n{}",
@@ -278,8 +303,15 @@ impl Weir {
                 "weir is not ready:\n{}",
                 self.process.output()
             );
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(wait::STEP);
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        let is_ok =
+            |answer: std::io::Result<Message>| answer.is_ok_and(|answer| answer.status() == 200);
+        is_ok(http1::get(self.admin, "/readyz"))
+            && is_ok(http1::unix(&self.control(), "GET", "/v1/status", &[], ""))
     }
 }
 

@@ -1,11 +1,13 @@
 //! A reply and its body: a few bytes, or many made on the fly.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
+use tokio::time::Sleep;
 
 /// Bytes of one frame of a large body.
 const FRAME_BYTES: u64 = 16 * 1024;
@@ -60,8 +62,8 @@ pub(crate) struct Body {
     rest: u64,
     /// Whether the length is told beforehand.
     sized: bool,
-    /// Whether the body breaks off at its end instead of ending.
-    cut: bool,
+    /// The body breaks off at its end instead of ending, once this is over.
+    cut: Option<Pin<Box<Sleep>>>,
     trailers: Option<HeaderMap>,
 }
 
@@ -71,7 +73,7 @@ impl Body {
             first: bytes.into(),
             rest: 0,
             sized: true,
-            cut: false,
+            cut: None,
             trailers: None,
         }
     }
@@ -82,7 +84,7 @@ impl Body {
             first: Bytes::new(),
             rest: count,
             sized,
-            cut: false,
+            cut: None,
             trailers: None,
         }
     }
@@ -100,7 +102,8 @@ impl Body {
             first: Bytes::from_static(b"half of"),
             rest: 0,
             sized: false,
-            cut: true,
+            // Later, so that what is before it has left by then.
+            cut: Some(Box::pin(tokio::time::sleep(Duration::from_millis(50)))),
             trailers: None,
         }
     }
@@ -112,7 +115,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
@@ -125,7 +128,8 @@ impl http_body::Body for Body {
                 &BYTES[..count as usize],
             )))));
         }
-        if self.cut {
+        if let Some(cut) = &mut self.cut {
+            ready!(cut.as_mut().poll(context));
             return Poll::Ready(Some(Err(std::io::Error::other("cut on purpose"))));
         }
         Poll::Ready(
@@ -136,7 +140,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && self.rest == 0 && !self.cut && self.trailers.is_none()
+        self.first.is_empty() && self.rest == 0 && self.cut.is_none() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
