@@ -1,0 +1,273 @@
+//! What reviewers forget: module docs, the direction of crates and modules, the length of functions, no unsafe code.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::binaries::repository;
+
+/// Crates and the workspace's crates that each may use.
+const CRATES: &[(&str, &[&str])] = &[
+    ("control-api", &[]),
+    ("sidecar", &["control-api"]),
+    ("e2e", &[]),
+];
+
+/// Rooms of the sidecar in the order of their dependencies: a module may only use the ones above it.
+const ROOMS: &[&str] = &[
+    "http",
+    "error",
+    "overload",
+    "telemetry",
+    "intercept",
+    "destination",
+    "call",
+    "upstream",
+    "respond",
+    "stack",
+    "drain",
+    "proxy",
+    "wire",
+    "connection",
+    "admin",
+    "settings",
+    "run",
+    "redirect",
+    "demo",
+    "cli",
+    "app",
+    "main",
+];
+
+/// Rooms that use one below them for now, and which. A ratchet: only ever shorten the list.
+const UPWARD: &[(&str, &str)] = &[("respond", "stack"), ("wire", "connection")];
+
+/// Longest function, in lines from its `fn` to its closing brace.
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Files with a longer function, and how long it is. A ratchet: only ever shorten the list.
+const LONGER_FUNCTIONS: &[(&str, usize)] = &[("sidecar/src/run/session.rs", 76)];
+
+/// Longest file of the product, tests apart. A ratchet: only ever lower it.
+const FILE_LINES_MAX: usize = 500;
+
+fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn sources_of(crates: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut paths = Vec::new();
+    for name in crates {
+        for folder in ["src", "tests", "benches"] {
+            sources(&repository().join(name).join(folder), &mut paths);
+        }
+    }
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(&path).expect("it is text")))
+        .collect()
+}
+
+fn all() -> Vec<(PathBuf, String)> {
+    sources_of(&["control-api", "sidecar", "e2e"])
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(repository())
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
+fn report(problems: &[String]) {
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let problems: Vec<String> = all()
+        .iter()
+        // A file of unit tests has its module's doc.
+        .filter(|(path, text)| !text.starts_with("//!") && !path.ends_with("tests.rs"))
+        .map(|(path, _)| format!("{}: no module doc (`//!`) on its first line", shown(path)))
+        .collect();
+    report(&problems);
+}
+
+#[test]
+fn no_source_file_is_unsafe_or_left_to_do() {
+    let words = ["unsafe ", "todo!", "unimplemented!", "TODO", "FIXME", "XXX"];
+    let mut problems = Vec::new();
+    for (path, text) in all()
+        .iter()
+        .filter(|(path, _)| !path.ends_with("tests/tidy.rs"))
+    {
+        for (number, line) in text.lines().enumerate() {
+            let code = line.trim_start();
+            if let Some(word) = words
+                .iter()
+                .find(|word| code.contains(**word))
+                .filter(|_| !code.starts_with("//"))
+            {
+                problems.push(format!("{}:{}: {word}", shown(path), number + 1));
+            }
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let mut problems = Vec::new();
+    for (name, allowed) in CRATES {
+        let manifest =
+            fs::read_to_string(repository().join(name).join("Cargo.toml")).expect("a manifest");
+        for (other, _) in CRATES {
+            let used = manifest.lines().any(|line| {
+                line.strip_prefix(other)
+                    .is_some_and(|rest| rest.starts_with([' ', '.', '=']))
+            });
+            if used && !allowed.contains(other) {
+                problems.push(format!("{name}/Cargo.toml: may not depend on {other}"));
+            }
+        }
+    }
+    report(&problems);
+}
+
+/// The room that a path of the sidecar is in.
+fn room(path: &Path) -> Option<String> {
+    let inner = path.strip_prefix(repository().join("sidecar/src")).ok()?;
+    let first = inner.iter().next()?.to_str()?;
+    Some(first.trim_end_matches(".rs").to_owned())
+}
+
+#[test]
+fn modules_of_the_sidecar_use_only_those_above_them() {
+    let order = |name: &str| ROOMS.iter().position(|room| *room == name);
+    let mut problems = Vec::new();
+    for (path, text) in sources_of(&["sidecar"]) {
+        let Some(own) = room(&path).filter(|own| own != "lib" && own != "bin") else {
+            continue;
+        };
+        let Some(place) = order(&own) else {
+            problems.push(format!(
+                "{}: the room {own} has no place in the order; add it to ROOMS",
+                shown(&path)
+            ));
+            continue;
+        };
+        // Tests, in a file of their own or at the foot, may use anything.
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in code
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
+            for used in line.split("crate::").skip(1) {
+                let used: String = used
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                if order(&used).is_some_and(|other| other > place)
+                    && !UPWARD.contains(&(own.as_str(), used.as_str()))
+                {
+                    problems.push(format!(
+                        "{}:{}: {own} uses {used}, which is below it",
+                        shown(&path),
+                        number + 1
+                    ));
+                }
+            }
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    let mut problems = Vec::new();
+    // A table of cases may be long.
+    for (path, text) in all()
+        .into_iter()
+        .filter(|(path, _)| !path.ends_with("tests.rs"))
+    {
+        let lines: Vec<&str> = text.lines().collect();
+        for (start, line) in lines.iter().enumerate() {
+            let code = line.trim_start();
+            let indent = line.len() - code.len();
+            let is_function = [
+                "fn ",
+                "pub fn ",
+                "pub(crate) fn ",
+                "pub(super) fn ",
+                "async fn ",
+                "pub async fn ",
+            ]
+            .iter()
+            .chain(&[
+                "pub(crate) async fn ",
+                "pub(super) async fn ",
+                "const fn ",
+                "pub const fn ",
+            ])
+            .any(|word| code.starts_with(word));
+            if !is_function {
+                continue;
+            }
+            // rustfmt puts the closing brace of an item below its first letter.
+            let closing = format!("{}}}", " ".repeat(indent));
+            let length = lines[start..]
+                .iter()
+                .position(|line| *line == closing)
+                .unwrap_or(0)
+                + 1;
+            let known = LONGER_FUNCTIONS
+                .iter()
+                .find(|(file, _)| *file == shown(&path));
+            if length > known.map_or(FUNCTION_LINES_MAX, |(_, length)| *length) {
+                problems.push(format!(
+                    "{}:{}: a function of {length} lines",
+                    shown(&path),
+                    start + 1
+                ));
+            }
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn files_hold_one_concept() {
+    let mut problems = Vec::new();
+    for (path, text) in all() {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let length = code.lines().count();
+        let is_test =
+            path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
+        if length > FILE_LINES_MAX && !is_test {
+            problems.push(format!("{}: {length} lines, tests apart", shown(&path)));
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn modules_are_files_beside_their_folders() {
+    let problems: Vec<String> = sources_of(&["control-api", "sidecar"])
+        .iter()
+        .filter(|(path, _)| path.ends_with("mod.rs"))
+        .map(|(path, _)| format!("{}: name it after its folder, beside it", shown(path)))
+        .collect();
+    report(&problems);
+}
