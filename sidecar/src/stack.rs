@@ -19,6 +19,9 @@ pub mod retry;
 
 pub use response::ResponseBody;
 
+#[cfg(test)]
+mod tests;
+
 /// The whole stack over an upstream.
 pub type Stack<U> = Record<Retry<Admit<Attempt<U>>>>;
 

@@ -1,0 +1,409 @@
+//! The whole stack over an upstream that does as each test says, on a paused clock.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use control_api::document::Document;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
+use tower::{Service as _, service_fn};
+
+use super::{ResponseBody, over};
+use crate::call::{Call, Context, Outgoing};
+use crate::destination::{Destination, Destinations};
+use crate::error::{CallError, UpstreamError};
+use crate::http::body::Body;
+use crate::http::replay::ByteBudget;
+use crate::telemetry::Telemetry;
+use crate::telemetry::record::Outcome;
+use crate::upstream::Exchange;
+
+/// What the upstream does with an attempt.
+enum Does {
+    Answers(Response<Body>),
+    Fails(UpstreamError),
+    Hangs,
+}
+
+#[derive(Debug)]
+struct Sent {
+    head: HeaderMap,
+    body: Bytes,
+    at: Instant,
+}
+
+struct Rig {
+    policy: Document,
+    destinations: Destinations,
+    telemetry: Telemetry,
+    script: Arc<Mutex<VecDeque<Does>>>,
+    sent: Arc<Mutex<Vec<Sent>>>,
+}
+
+impl Rig {
+    fn new(policy: &str, script: impl IntoIterator<Item = Does>) -> Self {
+        Self {
+            policy: Document::parse(&format!("version: weir/v1\n{policy}")).unwrap(),
+            destinations: Destinations::new(16),
+            telemetry: Telemetry::default(),
+            script: Arc::new(Mutex::new(script.into_iter().collect())),
+            sent: Arc::default(),
+        }
+    }
+
+    async fn call(&self, request: Request<Body>) -> Result<Response<ResponseBody>, CallError> {
+        let (script, sent) = (Arc::clone(&self.script), Arc::clone(&self.sent));
+        let upstream = service_fn(move |(addr, request): Exchange| {
+            let (script, sent) = (Arc::clone(&script), Arc::clone(&sent));
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.map_err(UpstreamError::RequestBody)?;
+                let seen = Sent {
+                    head: head.headers,
+                    body: body.to_bytes(),
+                    at: Instant::now(),
+                };
+                sent.lock().unwrap().push(seen);
+                let does = script.lock().unwrap().pop_front();
+                match does {
+                    Some(Does::Answers(response)) => Ok(response),
+                    Some(Does::Fails(error)) => Err(error),
+                    Some(Does::Hangs) => std::future::pending().await,
+                    None => Err(UpstreamError::NotSent { addr }),
+                }
+            }
+        });
+        let (mut head, body) = request.into_parts();
+        let policy = self.policy.compile();
+        let context = Context {
+            policy: &policy,
+            revision: 1,
+            destinations: &self.destinations,
+            original_destination: "10.0.0.7:80".parse().unwrap(),
+            telemetry: &self.telemetry,
+        };
+        let call = Call::begin(&mut head, &context);
+        let outgoing = Outgoing {
+            call,
+            head,
+            body,
+            attempt: 0,
+            span_id: [0; 8],
+        };
+        let kept = Arc::new(ByteBudget::new(1 << 20));
+        over(upstream, self.telemetry.clone(), kept)
+            .call(outgoing)
+            .await
+    }
+
+    fn destination(&self) -> Arc<Destination> {
+        self.destinations.all().into_iter().next().unwrap()
+    }
+
+    fn attempts(&self) -> usize {
+        self.sent.lock().unwrap().len()
+    }
+
+    fn ended(&self, outcome: Outcome) -> u64 {
+        self.destination()
+            .metrics(&self.telemetry)
+            .calls_ended(outcome)
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let decisions = self.telemetry.decisions().answer(&Default::default());
+        decisions
+            .iter()
+            .map(|decision| format!("{} {}", decision.what, decision.reason))
+            .collect()
+    }
+}
+
+fn get() -> Request<Body> {
+    Request::builder()
+        .uri("http://shop/orders")
+        .body(Body::Empty)
+        .unwrap()
+}
+
+fn post(body: &'static str) -> Request<Body> {
+    Request::builder()
+        .method("POST")
+        .uri("http://shop/orders")
+        .body(Body::full(body))
+        .unwrap()
+}
+
+fn status(status: u16) -> Does {
+    with_header(status, "server", "test")
+}
+
+fn with_header(status: u16, name: &str, value: &str) -> Does {
+    Does::Answers(
+        Response::builder()
+            .status(status)
+            .header(name, value)
+            .body(Body::full("text"))
+            .unwrap(),
+    )
+}
+
+fn refused() -> Does {
+    let source = std::io::ErrorKind::ConnectionRefused.into();
+    Does::Fails(UpstreamError::Connect {
+        addr: "10.0.0.7:80".parse().unwrap(),
+        source,
+    })
+}
+
+fn reset() -> Does {
+    let detail = "connection closed".to_owned();
+    Does::Fails(UpstreamError::Reset {
+        addr: "10.0.0.7:80".parse().unwrap(),
+        reason: None,
+        detail,
+    })
+}
+
+async fn finish(response: Response<ResponseBody>) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_get_is_sent_again_and_its_caller_sees_only_the_answer() {
+    let rig = Rig::new("", [status(503), status(200)]);
+    let response = rig.call(get()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(finish(response).await, "text");
+    assert_eq!(rig.attempts(), 2);
+    assert_eq!(rig.ended(Outcome::Answered), 1);
+    assert_eq!(rig.reasons(), ["retried status_503"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_attempt_has_the_same_id_and_its_own_span_and_number() {
+    let rig = Rig::new("", [status(503), status(503), status(200)]);
+    rig.call(get()).await.unwrap();
+    let sent = rig.sent.lock().unwrap();
+    let values = |name: &str| -> Vec<&str> {
+        sent.iter()
+            .map(|sent| sent.head[name].to_str().unwrap())
+            .collect()
+    };
+    let ids = values("x-request-id");
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert_eq!(values("x-weir-attempt"), ["1", "2", "3"]);
+    let parents = values("traceparent");
+    assert!(
+        parents
+            .iter()
+            .all(|parent| parent[..35] == parents[0][..35]),
+        "{parents:?}"
+    );
+    assert!(
+        parents[0] != parents[1] && parents[1] != parents[2],
+        "{parents:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_may_have_been_processed_is_sent_once() {
+    for does in [status(503), reset()] {
+        let rig = Rig::new("", [does, status(200)]);
+        drop(rig.call(post("pay")).await);
+        assert_eq!(rig.attempts(), 1);
+        assert_eq!(rig.reasons(), ["retry_refused method"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_was_provably_not_processed_is_sent_again_byte_for_byte() {
+    let rig = Rig::new("", [refused(), status(200)]);
+    rig.call(post("pay")).await.unwrap();
+    let sent = rig.sent.lock().unwrap();
+    assert_eq!(
+        sent.iter().map(|sent| &sent.body[..]).collect::<Vec<_>>(),
+        [b"pay", b"pay"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_with_an_idempotency_key_is_sent_again() {
+    let rig = Rig::new("", [status(503), status(200)]);
+    let mut request = post("pay");
+    request
+        .headers_mut()
+        .insert("idempotency-key", "1".parse().unwrap());
+    assert_eq!(rig.call(request).await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_over_the_bound_is_streamed_and_not_sent_again() {
+    let rig = Rig::new(
+        "defaults: {retry: {bodyBytesMax: 2B, methods: all}}",
+        [status(503), status(200)],
+    );
+    let response = rig.call(post("pay")).await.unwrap();
+    assert_eq!(response.status(), 503);
+    finish(response).await;
+    assert_eq!(rig.sent.lock().unwrap()[0].body, "pay");
+    assert_eq!(rig.reasons(), ["retry_refused body"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_spends_the_burst_and_then_stops() {
+    let rig = Rig::new("", std::iter::repeat_with(|| status(503)).take(300));
+    for _ in 0..100 {
+        finish(rig.call(get()).await.unwrap()).await;
+    }
+    assert_eq!(rig.attempts(), 103);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_whose_retry_the_budget_refused_says_so() {
+    let rig = Rig::new(
+        "defaults: {retry: {budget: {burst: 1}}}",
+        std::iter::repeat_with(|| status(503)).take(10),
+    );
+    let response = rig.call(get()).await.unwrap();
+    assert_eq!(response.headers()["x-weir-retry"], "exhausted");
+    finish(response).await;
+    assert_eq!(
+        rig.reasons(),
+        ["retried status_503", "retry_refused budget"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_servers_word_against_a_retry_is_obeyed() {
+    for (name, value) in [
+        ("x-weir-retry", "exhausted"),
+        ("x-weir-retry", "none"),
+        ("grpc-retry-pushback-ms", "-1"),
+        ("retry-after", "60"),
+    ] {
+        let rig = Rig::new("", [with_header(503, name, value), status(200)]);
+        assert_eq!(
+            rig.call(get()).await.unwrap().status(),
+            503,
+            "{name}: {value}"
+        );
+        assert_eq!(rig.attempts(), 1, "{name}: {value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_as_long_as_the_server_asks() {
+    let rig = Rig::new("", [with_header(503, "retry-after", "2"), status(200)]);
+    rig.call(get()).await.unwrap();
+    let sent = rig.sent.lock().unwrap();
+    assert!(sent[1].at - sent[0].at >= Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_a_call_that_hangs() {
+    let rig = Rig::new("defaults: {deadline: 250ms}", [Does::Hangs]);
+    let begun = Instant::now();
+    let error = rig.call(get()).await.unwrap_err();
+    assert!(
+        matches!(error, CallError::DeadlineExceeded { .. }),
+        "{error}"
+    );
+    assert_eq!(begun.elapsed().as_millis(), 250);
+    assert_eq!(rig.ended(Outcome::TimedOut), 1);
+    assert_eq!(rig.reasons(), ["timed_out deadline"]);
+    assert_eq!(
+        rig.sent.lock().unwrap()[0].head["x-weir-deadline-ms"],
+        "250"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_timeout_makes_room_for_another_attempt() {
+    let rig = Rig::new(
+        "defaults: {attemptTimeout: 100ms}",
+        [Does::Hangs, status(200)],
+    );
+    assert_eq!(rig.call(get()).await.unwrap().status(), 200);
+    assert_eq!(
+        rig.reasons(),
+        ["timed_out attempt_timeout", "retried attempt_timeout"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_permit_leaves_with_the_response_body() {
+    let rig = Rig::new(
+        "defaults: {admission: {limit: 1}}",
+        [status(200), status(200)],
+    );
+    let response = rig.call(get()).await.unwrap();
+    assert_eq!(rig.destination().admission.in_flight(), 1);
+    finish(response).await;
+    assert_eq!(rig.destination().admission.in_flight(), 0);
+    drop(rig.call(get()).await.unwrap());
+    assert_eq!(rig.destination().admission.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_permit_is_held_during_backoff() {
+    let rig = Rig::new(
+        "defaults: {admission: {limit: 1}}",
+        [with_header(503, "retry-after", "1"), status(200)],
+    );
+    let call = rig.call(get());
+    tokio::pin!(call);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(500), &mut call)
+            .await
+            .is_err()
+    );
+    assert_eq!(rig.destination().admission.in_flight(), 0);
+    assert_eq!(call.await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_over_the_limit_waits_and_is_shed_with_a_reason() {
+    let rig = Rig::new(
+        "defaults: {admission: {limit: 1, queue: {timeout: 300ms}}}",
+        [Does::Hangs],
+    );
+    let first = rig.call(get());
+    tokio::pin!(first);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1), &mut first)
+            .await
+            .is_err()
+    );
+    let begun = Instant::now();
+    let error = rig.call(get()).await.unwrap_err();
+    assert!(matches!(error, CallError::Shed { .. }), "{error}");
+    assert!(begun.elapsed() <= Duration::from_millis(300));
+    assert_eq!(rig.ended(Outcome::Shed), 1);
+    assert_eq!(rig.attempts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_gives_everything_back_and_is_recorded() {
+    let rig = Rig::new("", [Does::Hangs]);
+    let dropped = tokio::time::timeout(Duration::from_millis(5), rig.call(get())).await;
+    assert!(dropped.is_err());
+    assert_eq!(rig.destination().admission.in_flight(), 0);
+    assert_eq!(rig.ended(Outcome::Cancelled), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn observe_decides_and_counts_and_does_not_act() {
+    let policy = "defaults: {mode: observe, deadline: 1ms, admission: {limit: 1}}";
+    let rig = Rig::new(policy, [status(503), status(200), status(200)]);
+    let first = rig.call(get()).await.unwrap();
+    let second = rig.call(get()).await.unwrap();
+    assert_eq!(
+        (first.status(), second.status()),
+        (StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK)
+    );
+    assert_eq!(rig.destination().counters.observed_waits(), 1);
+}
