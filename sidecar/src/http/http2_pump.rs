@@ -125,8 +125,5 @@ enum End {
 }
 
 fn receiver_failed(reset: Result<Reason, h2::Error>) -> PumpError {
-    match reset {
-        Ok(reason) => PumpError::Reset(reason),
-        Err(_) => PumpError::Gone,
-    }
+    reset.map_or_else(|_| PumpError::Gone, PumpError::Reset)
 }

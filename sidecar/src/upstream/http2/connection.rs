@@ -4,25 +4,29 @@
 //! things: the peer's stream limit is known before it can be overrun, a server that does not speak HTTP/2 is found out
 //! before it could have seen a request, and so every failure up to here is provably unprocessed.
 //!
-//! No HTTP/2 PING is sent. Dead peers are found by TCP (keepalive and user timeout, set where the socket is made):
-//! gRPC servers answer clients that ping more often than every five minutes with GOAWAY `too_many_pings`.
+//! No HTTP/2 PING is sent: gRPC servers answer clients that ping more often than every five minutes with GOAWAY
+//! `too_many_pings`. Dead peers are found by TCP (keepalive and user timeout, set where the socket is made); until then
+//! a connection on which calls are given up in silence gets no new ones, see [`Endpoint::given_up`].
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::endpoint::{Endpoint, Retired};
 use super::failure;
 use crate::error::UpstreamError;
-use crate::upstream::connect::Settings;
+use crate::upstream::connect::{Settings, connect};
 
 /// Opens a connection for `endpoint`, and drives it until it ends.
 pub(super) async fn run(endpoint: Weak<Endpoint>, addr: SocketAddr, settings: Arc<Settings>) {
@@ -32,8 +36,8 @@ pub(super) async fn run(endpoint: Weak<Endpoint>, addr: SocketAddr, settings: Ar
     };
     match opened {
         Err(error) => living.opening_failed(&error),
-        Ok((sender, connection)) => {
-            let id = living.opened(sender, connection.max_concurrent_send_streams());
+        Ok((sender, connection, heard)) => {
+            let id = living.opened(sender, heard, connection.max_concurrent_send_streams());
             // The pool's end must not wait for this connection's.
             drop(living);
             Driver::new(endpoint, id, connection).await;
@@ -41,28 +45,29 @@ pub(super) async fn run(endpoint: Weak<Endpoint>, addr: SocketAddr, settings: Ar
     }
 }
 
-type Opened = (SendRequest<Bytes>, Connection<TcpStream, Bytes>);
+type Opened = (SendRequest<Bytes>, Connection<Heard, Bytes>, Arc<AtomicU64>);
 
 async fn open(addr: SocketAddr, settings: &Settings) -> Result<Opened, UpstreamError> {
-    let connect = timeout(settings.connect_timeout, TcpStream::connect(addr)).await;
-    let io = connect
-        .map_err(|_| UpstreamError::ConnectTimeout {
-            addr,
-            after: settings.connect_timeout,
-        })?
-        .and_then(|io| io.set_nodelay(true).map(|()| io))
-        .map_err(|source| UpstreamError::Connect { addr, source })?;
+    let io = Heard {
+        io: connect(addr, settings).await?,
+        heard: Arc::default(),
+    };
+    let heard = Arc::clone(&io.heard);
     timeout(settings.connect_timeout, greet(io, settings))
         .await
         .map_err(|_| UpstreamError::ConnectTimeout {
             addr,
             after: settings.connect_timeout,
         })?
+        .map(|(sender, connection)| (sender, connection, heard))
         .map_err(|error| failure::of_opening(addr, &error))
 }
 
 /// Sends the preface, and waits for the peer's SETTINGS.
-async fn greet(io: TcpStream, settings: &Settings) -> Result<Opened, h2::Error> {
+async fn greet(
+    io: Heard,
+    settings: &Settings,
+) -> Result<(SendRequest<Bytes>, Connection<Heard, Bytes>), h2::Error> {
     let (sender, mut connection) = builder(settings).handshake::<_, Bytes>(io).await?;
     std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
         Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -104,11 +109,61 @@ fn builder(settings: &Settings) -> Builder {
     builder
 }
 
+/// A socket that counts how often the peer was heard.
+struct Heard {
+    io: TcpStream,
+    heard: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if read.is_ready() {
+            self.heard.fetch_add(1, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
 /// Drives a connection; ready when it has ended.
 struct Driver {
     endpoint: Weak<Endpoint>,
     id: u64,
-    connection: Connection<TcpStream, Bytes>,
+    connection: Connection<Heard, Bytes>,
     streams_max: usize,
     idle: Pin<Box<Sleep>>,
     /// How often the connection had been used when the idle timer was set.
@@ -116,7 +171,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(endpoint: Weak<Endpoint>, id: u64, connection: Connection<TcpStream, Bytes>) -> Self {
+    fn new(endpoint: Weak<Endpoint>, id: u64, connection: Connection<Heard, Bytes>) -> Self {
         Self {
             endpoint,
             id,

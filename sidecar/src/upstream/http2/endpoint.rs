@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -54,6 +55,10 @@ struct Open {
     places: usize,
     /// How many streams it has carried.
     uses: u64,
+    /// How often its peer was heard.
+    heard: Arc<AtomicU64>,
+    /// `heard` when a call was last given up in silence: as long as it stays so, the peer may be dead.
+    silent_at: Option<u64>,
 }
 
 type Granted = Result<Loan, UpstreamError>;
@@ -63,6 +68,14 @@ pub(super) struct Opened {
     pub(super) response: ResponseFuture,
     pub(super) body: SendStream<Bytes>,
     pub(super) loan: Loan,
+    pub(super) sent: Sent,
+}
+
+/// What tells whether a call's connection has been silent since the call was sent.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    at: Instant,
+    heard: u64,
 }
 
 /// A request's head, until a connection has taken it.
@@ -139,7 +152,7 @@ impl Endpoint {
         while state.waiting.is_empty()
             && let Some(index) = state.roomiest()
         {
-            if let Some((response, body)) = self.start(&mut state, index, head)? {
+            if let Some((response, body, sent)) = self.start(&mut state, index, head)? {
                 let loan = self
                     .lend(&mut state, index)
                     .ok_or_else(|| self.not_sent())?;
@@ -148,6 +161,7 @@ impl Endpoint {
                     response,
                     body,
                     loan,
+                    sent,
                 }));
             }
         }
@@ -167,12 +181,13 @@ impl Endpoint {
     fn use_place(&self, loan: Loan, head: &mut Head) -> Result<Turn, UpstreamError> {
         let mut state = lock(&self.state);
         if let Some(index) = state.index_of(loan.connection())
-            && let Some((response, body)) = self.start(&mut state, index, head)?
+            && let Some((response, body, sent)) = self.start(&mut state, index, head)?
         {
             return Ok(Turn::Opened(Opened {
                 response,
                 body,
                 loan,
+                sent,
             }));
         }
         drop(state);
@@ -186,7 +201,7 @@ impl Endpoint {
         state: &mut State,
         index: usize,
         head: &mut Head,
-    ) -> Result<Option<(ResponseFuture, SendStream<Bytes>)>, UpstreamError> {
+    ) -> Result<Option<(ResponseFuture, SendStream<Bytes>, Sent)>, UpstreamError> {
         let Some(open) = state.open.get_mut(index) else {
             return Ok(None);
         };
@@ -199,10 +214,14 @@ impl Endpoint {
             return Ok(None);
         }
         open.uses += 1;
+        let sent = Sent {
+            at: Instant::now(),
+            heard: open.heard.load(Ordering::Relaxed),
+        };
         let request = head.request.take().ok_or_else(|| self.not_sent())?;
         sender
             .send_request(request, head.is_end)
-            .map(Some)
+            .map(|(response, body)| Some((response, body, sent)))
             .map_err(|error| failure::of_opening(self.addr, &error))
     }
 
@@ -255,7 +274,12 @@ impl Endpoint {
     }
 
     /// A connection is ready for calls.
-    pub(super) fn opened(&self, sender: SendRequest<Bytes>, streams_max: usize) -> u64 {
+    pub(super) fn opened(
+        &self,
+        sender: SendRequest<Bytes>,
+        heard: Arc<AtomicU64>,
+        streams_max: usize,
+    ) -> u64 {
         let mut state = lock(&self.state);
         state.opening = state.opening.saturating_sub(1);
         state.opens_again_at = None;
@@ -268,6 +292,8 @@ impl Endpoint {
                 in_use: 0,
                 places: streams_max.min(PLACES_MAX),
                 uses: 0,
+                heard,
+                silent_at: None,
             });
         }
         self.serve_waiting(state);
@@ -284,6 +310,24 @@ impl Endpoint {
         }
         for waiting in std::mem::take(&mut state.waiting) {
             let _one_that_left_needs_no_answer = waiting.send(Err(again(self.addr, error)));
+        }
+    }
+
+    /// A call was given up before its response head came.
+    ///
+    /// When nothing at all was heard on its connection since, for a second at least, the peer may be dead or its packets
+    /// dropped, which TCP takes half a minute to find out. New calls then get another connection, if need be a new one;
+    /// the first byte heard ends the suspicion.
+    pub(super) fn given_up(&self, loan: &Loan, sent: Sent) {
+        if sent.at.elapsed() < SILENCE {
+            return;
+        }
+        let mut state = lock(&self.state);
+        if let Some(index) = state.index_of(loan.connection())
+            && let Some(open) = state.open.get_mut(index)
+            && open.heard.load(Ordering::Relaxed) == sent.heard
+        {
+            open.silent_at = Some(sent.heard);
         }
     }
 
@@ -361,13 +405,15 @@ impl Lender for Endpoint {
 }
 
 impl State {
-    /// The connection with the fewest streams, of those that have room.
+    /// The connection with the fewest streams, of those that have room. Silent ones only where there are many of them:
+    /// then it is not the path of one connection that is broken.
     fn roomiest(&self) -> Option<usize> {
+        let silent_too = self.open.len() >= CONNECTIONS_FEW;
         self.open
             .iter()
             .enumerate()
-            .filter(|(_, open)| open.in_use < open.places)
-            .min_by_key(|(_, open)| open.in_use)
+            .filter(|(_, open)| open.in_use < open.places && (silent_too || !open.is_silent()))
+            .min_by_key(|(_, open)| (open.is_silent(), open.in_use))
             .map(|(index, _)| index)
     }
 
@@ -379,6 +425,13 @@ impl State {
         if let Some(index) = self.index_of(id) {
             self.open.swap_remove(index);
         }
+    }
+}
+
+impl Open {
+    fn is_silent(&self) -> bool {
+        self.silent_at
+            .is_some_and(|heard| heard == self.heard.load(Ordering::Relaxed))
     }
 }
 
@@ -435,6 +488,9 @@ const WAITING_MAX: usize = 4096;
 
 /// Longest wait for a place. Calls have deadlines of their own; this bounds those that have none.
 const PLACE_WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// How long a connection must have been silent for a call that is given up to say something about it.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Pause after a further connection failed, while others are open.
 const OPENING_BACKOFF: Duration = Duration::from_secs(1);

@@ -4,9 +4,10 @@
 //! done by then gets a task of its own: most calls need none.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::Reason;
@@ -15,10 +16,10 @@ use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::endpoint::{Endpoint, Head, Opened};
+use super::endpoint::{Endpoint, Head, Opened, Sent};
 use super::failure;
 use crate::error::UpstreamError;
-use crate::http::body::{Body, Http2Body};
+use crate::http::body::{Body, BodyError, Http2Body};
 use crate::http::http2_pump::{Pump, PumpError};
 use crate::http::interim;
 use crate::http::loan::{Hold, Loan};
@@ -43,15 +44,24 @@ pub(super) async fn exchange(
         response,
         body: stream,
         loan,
+        sent,
     } = endpoint.open_stream(head).await?;
     let mut exchange = Exchange {
-        endpoint,
         upload: (!is_end).then(|| Pump::new(body, stream)),
         response,
         was_polled: false,
     };
-    let response = poll_fn(|cx| exchange.poll_head(cx)).await?;
-    let Exchange { upload, .. } = exchange;
+    let mut waiting = Waiting {
+        endpoint,
+        loan: &loan,
+        sent,
+        is_over: false,
+    };
+    let response = poll_fn(|cx| exchange.poll_head(cx)).await;
+    waiting.is_over = true;
+    let response = response.map_err(|failure| failure.of(endpoint.addr()))?;
+    drop(waiting);
+    let upload = exchange.upload;
     Ok(response.map(|stream| {
         if stream.is_end_stream() && upload.is_none() {
             return Body::Empty;
@@ -64,26 +74,55 @@ pub(super) async fn exchange(
     }))
 }
 
+/// Tells the endpoint when the call is given up before its response head came.
+struct Waiting<'a> {
+    endpoint: &'a Endpoint,
+    loan: &'a Loan,
+    sent: Sent,
+    is_over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.endpoint.given_up(self.loan, self.sent);
+        }
+    }
+}
+
 /// A call between its first byte out and its response head.
-struct Exchange<'a> {
-    // Dropped in this order: both halves of the stream, then (by the caller) its place.
+struct Exchange {
     upload: Option<Pump<Body>>,
     response: ResponseFuture,
-    endpoint: &'a Endpoint,
     was_polled: bool,
 }
 
-impl Exchange<'_> {
+/// Why there is no response head.
+enum Failure {
+    Stream(h2::Error),
+    RequestBody(BodyError),
+}
+
+impl Failure {
+    fn of(self, addr: SocketAddr) -> UpstreamError {
+        match self {
+            Self::Stream(error) => failure::of_stream(addr, &error),
+            Self::RequestBody(error) => UpstreamError::RequestBody(error),
+        }
+    }
+}
+
+impl Exchange {
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<http::Response<h2::RecvStream>, UpstreamError>> {
+    ) -> Poll<Result<http::Response<h2::RecvStream>, Failure>> {
         if let Some(upload) = &mut self.upload
             && let Poll::Ready(sent) = upload.poll(cx)
         {
             if let Err(PumpError::Body(error)) = sent {
                 upload.reset(Reason::CANCEL);
-                return Poll::Ready(Err(UpstreamError::RequestBody(error)));
+                return Poll::Ready(Err(Failure::RequestBody(error)));
             }
             // Sent whole; or the upstream wants no more of it, and its response or reset says why.
             self.upload = None;
@@ -94,8 +133,9 @@ impl Exchange<'_> {
                 interim::pass(response);
             }
         }
-        let response = ready!(Pin::new(&mut self.response).poll(cx));
-        Poll::Ready(response.map_err(|error| failure::of_stream(self.endpoint.addr(), &error)))
+        Pin::new(&mut self.response)
+            .poll(cx)
+            .map_err(Failure::Stream)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Peers for tests: servers made with the `h2` crate on loopback.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +9,11 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::http::body::{Body, Http2Body};
+
+pub(crate) mod raw;
 
 /// A server on loopback; each stream is given to its handler in a task of its own.
 pub(crate) struct Server {
@@ -84,4 +89,40 @@ pub(crate) async fn echo(request: http::Request<RecvStream>, mut respond: SendRe
     if !is_end {
         stream.send_data(bytes.into(), true).unwrap();
     }
+}
+
+/// A request body as it comes from an application: what is sent into it arrives on an HTTP/2 stream. Dropping the sender
+/// ends the body; dropping the body closes the sender.
+pub(crate) async fn source() -> (mpsc::Sender<Bytes>, Body) {
+    let (ours, theirs) = tokio::io::duplex(1024 * 1024);
+    let (sender, mut messages) = mpsc::channel::<Bytes>(1);
+    tokio::spawn(async move {
+        let (mut client, connection) = h2::client::handshake(theirs).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post("http://source/").body(()).unwrap();
+        let (_response, mut stream) = client.send_request(request, false).unwrap();
+        loop {
+            let message = tokio::select! {
+                message = messages.recv() => message,
+                _ = poll_fn(|cx| stream.poll_reset(cx)) => return,
+            };
+            let Some(mut message) = message else {
+                let _the_body_may_be_gone = stream.send_data(Bytes::new(), true);
+                return std::future::pending().await;
+            };
+            while !message.is_empty() {
+                stream.reserve_capacity(message.len());
+                let Some(Ok(room)) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                    return;
+                };
+                let part = message.split_to(room.min(message.len()));
+                stream.send_data(part, false).unwrap();
+            }
+        }
+    });
+    let mut connection = h2::server::handshake(ours).await.unwrap();
+    let (request, _never_answered) = connection.accept().await.unwrap().unwrap();
+    tokio::spawn(async move { while connection.accept().await.is_some() {} });
+    let body = Body::Http2(Http2Body::new(request.into_body(), None));
+    (sender, body)
 }
