@@ -3,15 +3,19 @@
 use std::future::Future as _;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
+use tokio::time::Instant;
 
+use super::abuse::{Allowance, Violation};
+use super::watched::Seen;
 use crate::http::body::{Body, BodyError, Http2Body};
 use crate::http::http2_pump::{Pump, PumpError};
 use crate::http::interim;
@@ -21,8 +25,38 @@ use crate::stack::ResponseBody;
 
 /// What the streams of a connection share.
 pub(super) struct Shared {
-    pub(super) proxy: Proxy,
-    pub(super) arrival: Arrival,
+    proxy: Proxy,
+    arrival: Arrival,
+    seen: Arc<Seen>,
+    rapid_resets: Mutex<Allowance>,
+}
+
+impl Shared {
+    pub(super) fn new(proxy: Proxy, arrival: Arrival, seen: Arc<Seen>) -> Self {
+        let rapid_resets =
+            Allowance::new(RAPID_RESETS_MAX, RAPID_RESETS_PER_SECOND, Instant::now());
+        Self {
+            proxy,
+            arrival,
+            seen,
+            rapid_resets: Mutex::new(rapid_resets),
+        }
+    }
+
+    /// A request was given up by its application. Giving up is everyday; asking and giving up in one breath, again and
+    /// again, only makes work (CVE-2023-44487).
+    fn given_up(&self, began: Instant) {
+        if began.elapsed() > RAPID {
+            return;
+        }
+        let mut rapid_resets = self
+            .rapid_resets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !rapid_resets.take(Instant::now) {
+            self.seen.breaks(Violation::Flood);
+        }
+    }
 }
 
 /// Answers one request. Runs in an [`interim::scope`].
@@ -31,9 +65,12 @@ pub(super) async fn answer(
     mut respond: SendResponse<Bytes>,
     shared: Arc<Shared>,
 ) {
-    let Some(response) = head(request, &mut respond, &shared).await else {
-        // Reset by the application: the answer is dropped, and with it all that it held.
-        return;
+    let began = Instant::now();
+    let response = match head(request, &mut respond, &shared).await {
+        Ok(response) => response,
+        // The answer was dropped, and with it all that it held.
+        Err(GivenUp::Reset) => return shared.given_up(began),
+        Err(GivenUp::ConnectionGone) => return,
     };
     let (head, body) = response.into_parts();
     if let Some(ResetStream(reason)) = head.extensions.get() {
@@ -44,38 +81,42 @@ pub(super) async fn answer(
     let Ok(stream) = respond.send_response(http::Response::from_parts(head, ()), is_end) else {
         return;
     };
-    // The pump has the stream's only other handle.
-    drop(respond);
     if is_end {
         return;
     }
     let mut pump = Pump::new(body, stream);
     if let Err(PumpError::Body(error)) = poll_fn(|cx| pump.poll(cx)).await {
-        pump.reset(reason(&error));
+        let reason = reason(&error);
+        shared.seen.passes_on(reason);
+        pump.reset(reason);
     }
 }
 
+/// Why the application no longer wants an answer.
+enum GivenUp {
+    Reset,
+    ConnectionGone,
+}
+
+/// The answer, unless the application goes before it. Interim responses are sent as they come.
 async fn head(
     request: http::Request<RecvStream>,
     respond: &mut SendResponse<Bytes>,
     shared: &Shared,
-) -> Option<http::Response<ResponseBody>> {
+) -> Result<http::Response<ResponseBody>, GivenUp> {
     let mut answer = pin!(shared.proxy.answer(request_of(request), &shared.arrival));
     poll_fn(|cx| {
-        if is_reset(respond, cx) {
-            return Poll::Ready(None);
+        if let Poll::Ready(reset) = respond.poll_reset(cx) {
+            let reset = reset.map_or(GivenUp::ConnectionGone, |_| GivenUp::Reset);
+            return Poll::Ready(Err(reset));
         }
         let answer = answer.as_mut().poll(cx);
         for response in interim::take() {
             let _a_reset_stream_needs_none = respond.send_informational(response);
         }
-        answer.map(Some)
+        answer.map(Ok)
     })
     .await
-}
-
-fn is_reset(respond: &mut SendResponse<Bytes>, cx: &mut Context<'_>) -> bool {
-    respond.poll_reset(cx).is_ready()
 }
 
 fn request_of(request: http::Request<RecvStream>) -> http::Request<Body> {
@@ -101,3 +142,12 @@ fn reason(error: &BodyError) -> Reason {
         BodyError::Http2(_) | BodyError::Http1(_) | BodyError::Superseded => Reason::INTERNAL_ERROR,
     }
 }
+
+/// A request that is given up sooner was never waited for.
+const RAPID: Duration = Duration::from_millis(5);
+
+/// How many such there may be at once.
+const RAPID_RESETS_MAX: u32 = 200;
+
+/// How many more a second.
+const RAPID_RESETS_PER_SECOND: u32 = 100;

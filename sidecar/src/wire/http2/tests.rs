@@ -1,37 +1,93 @@
 use std::net::SocketAddr;
 
 use h2::client::SendRequest;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::drain;
 use crate::upstream::Upstream;
 use crate::upstream::connect::Settings;
+use crate::upstream::http2::testing::raw::{self, Raw};
 use crate::upstream::http2::testing::{Server, echo, read};
 
-/// A client on a connection that is served with a proxy to `upstream`.
-async fn client(upstream: SocketAddr) -> (SendRequest<Bytes>, drain::Drain) {
-    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+mod abuse;
+mod endings;
+mod messages;
+
+/// A connection that is served with a proxy to `upstream`, seen from the application.
+struct Served {
+    io: DuplexStream,
+    drain: drain::Drain,
+    task: JoinHandle<()>,
+    /// Keeps the upstream's connections when the application has gone.
+    proxy: Proxy,
+}
+
+fn served(upstream: SocketAddr) -> Served {
+    let (ours, io) = tokio::io::duplex(64 * 1024);
     let arrival = Arrival {
         original_destination: upstream,
         peer: "127.0.0.1:1".parse().unwrap(),
     };
     let (drain, draining) = drain::channel();
     let proxy = crate::proxy::fixture::proxy(Upstream::new(&Settings::default()));
-    tokio::spawn(serve(ours, arrival, proxy, draining));
-    let (sender, connection) = h2::client::handshake(theirs).await.unwrap();
-    tokio::spawn(connection);
-    (sender, drain)
+    let task = tokio::spawn(serve(ours, arrival, proxy.clone(), draining));
+    Served {
+        io,
+        drain,
+        task,
+        proxy,
+    }
 }
 
-#[tokio::test]
-async fn a_call_is_relayed() {
-    let server = Server::start(echo).await;
-    let (mut client, _drain) = client(server.addr).await;
-    let request = http::Request::post("http://shop.example/cart")
-        .body(())
-        .unwrap();
-    let (response, mut body) = client.send_request(request, false).unwrap();
-    body.send_data("hello".into(), true).unwrap();
-    let mut response = response.await.unwrap();
-    assert_eq!(read(response.body_mut()).await.unwrap().0, b"hello");
+/// The same, with a client made with the `h2` crate.
+struct Client {
+    sender: SendRequest<Bytes>,
+    drain: drain::Drain,
+    task: JoinHandle<()>,
+}
+
+async fn client(upstream: SocketAddr) -> Client {
+    let Served {
+        io,
+        drain,
+        task,
+        proxy: _,
+    } = served(upstream);
+    let (sender, connection) = h2::client::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    Client {
+        sender,
+        drain,
+        task,
+    }
+}
+
+impl Client {
+    /// Sends a POST whose body is still open.
+    fn post(&mut self) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
+        let request = http::Request::post("http://shop.example/cart")
+            .body(())
+            .unwrap();
+        self.sender.send_request(request, false).unwrap()
+    }
+
+    /// Sends a GET.
+    fn get(&mut self) -> h2::client::ResponseFuture {
+        let request = http::Request::get("http://shop.example/cart")
+            .body(())
+            .unwrap();
+        self.sender.send_request(request, true).unwrap().0
+    }
+}
+
+/// A server that answers with an empty 200.
+async fn empty() -> Server {
+    Server::start(|_, mut respond: SendResponse<Bytes>| async move {
+        let _the_call_may_be_gone = respond.send_response(http::Response::new(()), true);
+    })
+    .await
 }
