@@ -28,11 +28,8 @@ mod stream;
 mod tests;
 mod watched;
 
-pub use abuse::{Violation, Violations};
+pub use abuse::{VIOLATIONS, Violation, Violations};
 use watched::{Seen, Watched};
-
-/// What applications did against the protocol, on all connections.
-pub static VIOLATIONS: Violations = Violations::none();
 
 /// What a connection may ask for.
 #[derive(Debug, Clone, Copy)]

@@ -49,17 +49,16 @@ pub struct Violations {
     flood: AtomicU64,
 }
 
-impl Violations {
-    pub(super) const fn none() -> Self {
-        Self {
-            frame: AtomicU64::new(0),
-            message: AtomicU64::new(0),
-            header_limit: AtomicU64::new(0),
-            flood: AtomicU64::new(0),
-        }
-    }
+/// Those of all HTTP/2 connections of the application.
+pub static VIOLATIONS: Violations = Violations {
+    frame: AtomicU64::new(0),
+    message: AtomicU64::new(0),
+    header_limit: AtomicU64::new(0),
+    flood: AtomicU64::new(0),
+};
 
-    /// How often this one happened.
+impl Violations {
+    /// How many there were.
     #[must_use]
     pub fn get(&self, violation: Violation) -> u64 {
         self.counter(violation).load(Ordering::Relaxed)
