@@ -110,7 +110,13 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
         Detected::Http2(Http { downstream, spare }) => {
             drop(spare);
             listed.set(Speaks::Http2);
-            Box::pin(http2::serve(downstream, arrival, proxy, draining)).await;
+            let limits = http2::Limits {
+                header_bytes_max: inlet.connect.header_bytes_max,
+            };
+            Box::pin(http2::serve_within(
+                limits, downstream, arrival, proxy, draining,
+            ))
+            .await;
         }
         Detected::Opaque(opaque) => opaque::forward(opaque, listed).await,
         Detected::Gone(error) => tracing::debug!(%error, "the application reset its connection"),
