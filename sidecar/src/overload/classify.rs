@@ -176,7 +176,7 @@ fn object(facts: &RetryFacts<'_>) -> Option<Reason> {
     };
     let late = facts
         .time_left
-        .is_some_and(|left| delay(facts) + facts.p50.unwrap_or_default() >= left);
+        .is_some_and(|left| delay(facts).saturating_add(facts.p50.unwrap_or_default()) >= left);
     let objections = [
         (facts.response_started, Reason::ResponseStarted),
         (
@@ -262,7 +262,7 @@ fn delay(facts: &RetryFacts<'_>) -> Duration {
     if is_immediate(facts) {
         asked
     } else {
-        asked + facts.backoff
+        asked.saturating_add(facts.backoff)
     }
 }
 

@@ -395,3 +395,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_wait_beyond_all_time_is_a_refusal_and_not_an_overflow() {
+    let rule = policy::Retry::default();
+    let end = with_pushback(Pushback::After(Duration::from_secs(u64::MAX)));
+    let decision = decide(&RetryFacts {
+        time_left: Some(Duration::from_secs(60)),
+        p50: Some(Duration::MAX),
+        backoff: Duration::from_secs(2),
+        ..facts(end, &rule)
+    });
+    assert_eq!(decision, RetryDecision::No(Reason::Pushback));
+}
