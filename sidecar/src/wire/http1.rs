@@ -68,7 +68,8 @@ where
     let link = Arc::clone(&session.link);
     let guard = Guard::new(io, HEAD_BYTES_MAX, Arc::clone(&link), &VIOLATIONS);
     let calls = Arc::clone(&session);
-    let service = service_fn(move |request| call::answer(Arc::clone(&calls), request));
+    let service =
+        service_fn(move |request| call::answer(Arc::clone(&calls), calls.begin(), request));
     let connection = builder(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();

@@ -49,6 +49,18 @@ impl<A> Session<A> {
         }
     }
 
+    /// A request was taken. What this returns ends the call when it is dropped.
+    ///
+    /// To be called before [`answer`] is polled: hyper reads on first, and what it reads may be a half-close.
+    pub(super) fn begin(&self) -> Outgoing {
+        self.link.begin();
+        Outgoing {
+            body: None,
+            link: Arc::clone(&self.link),
+            hides_emptiness: false,
+        }
+    }
+
     /// The response makes the connection a tunnel.
     fn agree(&self, downstream: OnUpgrade, response: &mut Response<ResponseBody>) {
         // RFC 9110 §9.3.6: a CONNECT's success has no body, and no word about its length.
@@ -76,19 +88,13 @@ impl<A> Session<A> {
 /// Never: what goes wrong becomes a response.
 pub(super) async fn answer<A, F>(
     session: Arc<Session<A>>,
+    mut outgoing: Outgoing,
     request: Request<Incoming>,
 ) -> Result<Response<Outgoing>, Infallible>
 where
     A: Fn(Request<Body>) -> F,
     F: Future<Output = Response<ResponseBody>>,
 {
-    session.link.begin();
-    // From here on, whatever happens to this future, the call ends.
-    let mut outgoing = Outgoing {
-        body: None,
-        link: Arc::clone(&session.link),
-        hides_emptiness: false,
-    };
     let mut request = request.map(|incoming| {
         if incoming.is_end_stream() {
             Body::Empty

@@ -33,9 +33,16 @@ async fn rig() -> Rig {
 }
 
 async fn rig_with(settings: Settings) -> Rig {
+    let (app, ours) = pair().await;
+    rig_of(settings, app, ours).await
+}
+
+async fn rig_of<IO>(settings: Settings, app: TcpStream, ours: IO) -> Rig
+where
+    IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let (app, ours) = pair().await;
     let (drain, draining) = drain::channel();
     let pool = Arc::new(Pool::new(settings));
     let answer = move |request| {
@@ -50,7 +57,7 @@ async fn rig_with(settings: Settings) -> Rig {
     };
     let served = tokio::spawn(async move {
         if let Some(tunnel) = serve_until_tunnel(answer, ours, Some(addr), draining).await {
-            tunnel.carry::<TcpStream>().await;
+            tunnel.carry::<IO>().await;
         }
     });
     Rig {

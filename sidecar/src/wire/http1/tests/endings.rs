@@ -1,12 +1,30 @@
 //! Half-closes, clients that go away, servers that do, and the drain.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::intercept::detect::prefixed::Prefixed;
 
 #[tokio::test]
 async fn a_client_that_only_closes_its_sending_side_gets_its_response() {
     let mut rig = rig().await;
     say(&mut rig.app, GET).await;
     rig.app.shutdown().await.unwrap();
+    let mut server = rig.accept().await;
+    hear(&mut server, GET_SENT).await;
+    say(&mut server, OK).await;
+    hear_last(&mut rig.app, OK_PASSED).await;
+    within(rig.served).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_half_close_that_came_with_the_request_is_no_reason_to_give_up() {
+    let (mut app, ours) = pair().await;
+    app.shutdown().await.unwrap();
+    within(ours.readable()).await.unwrap();
+    // As detection leaves it: the request was read, and the end of the stream stands right behind it.
+    let ours = Prefixed::new(Bytes::from_static(GET.as_bytes()), ours);
+    let mut rig = rig_of(Settings::default(), app, ours).await;
     let mut server = rig.accept().await;
     hear(&mut server, GET_SENT).await;
     say(&mut server, OK).await;
