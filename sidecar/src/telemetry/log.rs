@@ -176,7 +176,9 @@ where
             Box::new(Registry::default().with(lines.with_filter(filter)))
         }
         Format::Text => {
-            let lines = lines.with_ansi(std::io::stderr().is_terminal());
+            // No colours: the library panics when asked for them without its feature, and the lines stand among the
+            // command's own.
+            let lines = lines.with_ansi(false);
             Box::new(Registry::default().with(lines.with_filter(filter)))
         }
     };
