@@ -90,7 +90,10 @@ pub enum RunError {
         detail: String,
     },
     /// Setting the namespace up went wrong.
-    #[error("no network namespace for the command: {step}: {detail}")]
+    #[error(
+        "no network namespace for the command: {step}: {detail}; the kernel may lack nf_tables with nat, redirect and \
+         reject. `weir run --proxy-env -- CMD` does without a namespace"
+    )]
     Namespace {
         /// What was being done.
         step: String,

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -125,6 +126,34 @@ impl Published {
     }
 }
 
+/// Counts the connections through published ports, so that the last bytes of an application that has ended are not
+/// cut off.
+#[derive(Debug, Clone, Default)]
+pub struct Relays(Arc<AtomicUsize>);
+
+/// One connection, for as long as it lives.
+#[derive(Debug)]
+struct Relay(Relays);
+
+impl Relays {
+    /// How many there are.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn begin(&self) -> Relay {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Relay(self.clone())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Passes connections of `listener` on to `port` inside, until dropped.
 ///
 /// # Errors
@@ -133,6 +162,7 @@ pub async fn serve(
     listener: std::net::TcpListener,
     port: u16,
     inside: Inside,
+    open: Relays,
 ) -> io::Result<std::convert::Infallible> {
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -145,10 +175,10 @@ pub async fn serve(
         while relays.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((client, _)) => {
-                let inside = inside.clone();
+                let (inside, counted) = (inside.clone(), open.begin());
                 relays.spawn(async move {
                     relay(client, port, &inside).await;
-                    drop(place);
+                    drop((counted, place));
                 });
             }
             Err(error) => {

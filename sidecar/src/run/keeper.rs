@@ -58,6 +58,8 @@ pub fn main(options: &KeeperOptions) -> ExitCode {
 }
 
 fn keep(options: &KeeperOptions) -> io::Result<()> {
+    // Started by way of /proc/self/exe, it would be listed as "exe".
+    rustix::thread::set_name(c"weir-keeper").ok();
     // A copy that closes on exec; the command gets another standard input.
     let weir = Channel::from(io::stdin().as_fd().try_clone_to_owned()?);
     sweep::adopt_orphans()?;

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::intercept::dns::{self, Resolvers};
 use crate::intercept::inside::Inside;
-use crate::intercept::publish::{self, Published};
+use crate::intercept::publish::{self, Published, Relays};
 
 /// Ready to be served; does nothing until then.
 #[derive(Debug, Default)]
@@ -15,6 +15,7 @@ pub struct Services {
     pub(super) dns: Vec<UdpSocket>,
     pub(super) published: Vec<Published>,
     pub(super) inside: Option<Inside>,
+    pub(super) relays: Relays,
 }
 
 impl Services {
@@ -46,7 +47,12 @@ impl Services {
         if let Some(inside) = self.inside {
             for published in self.published {
                 for listener in published.listeners {
-                    let served = publish::serve(listener, published.port, inside.clone());
+                    let served = publish::serve(
+                        listener,
+                        published.port,
+                        inside.clone(),
+                        self.relays.clone(),
+                    );
                     tasks.spawn(async move { ("a published port", served.await) });
                 }
             }

@@ -21,7 +21,7 @@ use super::{RunError, Sockets, environment};
 use crate::intercept::handover::{Channel, FromKeeper, ToKeeper, wait_readable};
 use crate::intercept::inside::Inside;
 use crate::intercept::namespace::Isolation;
-use crate::intercept::publish::Published;
+use crate::intercept::publish::{Published, Relays};
 
 /// How weir is found again, even when its file has been replaced or removed meanwhile.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -31,6 +31,12 @@ pub const KEEPER_COMMAND: &str = "namespace-keeper";
 
 /// Longest wait for the namespace, and for the command to be executed. Both take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longest wait for clients of published ports, once the application is gone.
+const RELAY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two looks at them.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What a session is made of; see [`start`](super::start).
 #[derive(Debug)]
@@ -48,6 +54,7 @@ pub(super) struct Setup {
 pub struct Session {
     sockets: Option<Sockets>,
     requests: Option<Channel>,
+    relays: Relays,
     keeper: Keeper,
     program: OsString,
     control_socket: PathBuf,
@@ -83,6 +90,7 @@ impl Session {
         // After the keeper, which must not inherit the mask; before any thread, which all must.
         let signals = Signals::take().map_err(system("taking signals over"))?;
         let (ours, requests) = Channel::pair().map_err(system("making a channel"))?;
+        let relays = Relays::default();
         let inside = ready.keeper.namespace.map(|_| Inside::new(ours));
         Ok(Self {
             sockets: Some(Sockets {
@@ -93,8 +101,10 @@ impl Session {
                     dns: ready.dns,
                     published: setup.published,
                     inside,
+                    relays: relays.clone(),
                 },
             }),
+            relays,
             requests: Some(requests),
             keeper: ready.keeper,
             program: setup.command.first().cloned().unwrap_or_default(),
@@ -169,11 +179,21 @@ impl Session {
             match self.keeper.receive()? {
                 Some((FromKeeper::Ended(ending), _)) => {
                     self.keeper.end();
+                    self.let_relays_end();
                     return Ok(ending.exit_code());
                 }
                 Some(_) => {}
                 None => return Err(self.lost()),
             }
+        }
+    }
+
+    /// Lets clients of published ports read what the application wrote last; with it gone there is no more to come.
+    fn let_relays_end(&self) {
+        let mut left = RELAY_PATIENCE;
+        while self.relays.open() > 0 && !left.is_zero() {
+            std::thread::sleep(PAUSE);
+            left = left.saturating_sub(PAUSE);
         }
     }
 

@@ -1,13 +1,16 @@
 //! What `weir run` is to its user: how the command starts, what it is, how it ends, and what remains.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::{Pid, setsid};
+use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 
 use crate::runner::Case;
 use crate::running::{Running, eventually, output_of, weir};
@@ -21,6 +24,10 @@ pub(crate) const CASES: &[Case] = &[
     ),
     ("exit_codes_are_the_applications", passes_exit_codes),
     ("signals_are_passed_on_once", passes_signals),
+    (
+        "the_terminals_signals_reach_the_application_once",
+        obeys_the_terminal,
+    ),
     ("nothing_remains_when_weir_is_killed", |user| {
         nothing_remains(user, Victim::Weir);
     }),
@@ -119,6 +126,59 @@ fn passes_signals(user: &User) {
         assert_eq!(running.line(), signal.as_str());
     }
     assert_eq!(running.exit_code(), Some(0));
+}
+
+/// Keys that the terminal turns into SIGINT and SIGQUIT.
+const CONTROL_C: u8 = 0x03;
+const CONTROL_BACKSLASH: u8 = 0x1c;
+
+fn obeys_the_terminal(user: &User) {
+    let master =
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+    unlockpt(&master).expect("our own terminal");
+    let path = ptsname(&master, Vec::new()).expect("it has a name");
+    let path = path.to_str().expect("plain text");
+    // The terminal is ours, and the session may run as another user.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("our own terminal");
+    let mut master = fs::File::from(master);
+    let mut session = user.command("session");
+    session.arg(path).stdin(Stdio::null());
+    let mut session = session.spawn().expect("it starts");
+    let mut lines = BufReader::new(master.try_clone().expect("a descriptor")).lines();
+    // The terminal echoes the keys in front of what the application prints.
+    let mut says = move |what: &str| {
+        let line = lines.next().expect("output").expect("output");
+        assert!(line.trim().ends_with(what), "{line:?}");
+    };
+    says("ready");
+    master.write_all(&[CONTROL_C]).expect("a key");
+    says("SIGINT");
+    master.write_all(&[CONTROL_BACKSLASH]).expect("a key");
+    says("SIGQUIT");
+    assert!(session.wait().expect("our child").success());
+}
+
+/// A session of its own, with the terminal at `path`, in which weir runs in the foreground.
+pub(crate) fn session(path: &OsStr) -> ExitCode {
+    setsid().expect("not a group's leader");
+    // Opened by a session's leader, a terminal becomes the session's.
+    let terminal = fs::File::options().read(true).write(true).open(path);
+    let terminal = terminal.expect("a terminal");
+    let copy = || Stdio::from(terminal.try_clone().expect("a descriptor"));
+    // Or else the keys would end this process. SIGHUP does, when the terminal is closed.
+    let keys = SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT]);
+    keys.thread_block().expect("our own mask");
+    let program = std::env::current_exe().expect("our own path");
+    let status = Command::new(&program)
+        .args(["run", "--"])
+        .arg(&program)
+        .args(["application", "signals", "2"])
+        .stdin(copy())
+        .stdout(copy())
+        .stderr(copy())
+        .status();
+    let code = status.expect("it starts").code().unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 #[derive(Clone, Copy, PartialEq)]

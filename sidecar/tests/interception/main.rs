@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Some("run") => plane::run(),
         Some("namespace-keeper") => plane::keep(),
         Some("application") => application::main(arguments),
+        Some("session") => lifecycle::session(&arguments.next().expect("a terminal's path")),
         Some("node") => pod::node(),
         Some("pod") => pod_rules::main(),
         _ => runner::main(),
