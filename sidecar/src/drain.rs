@@ -5,7 +5,9 @@
 //! time is over. Only then are connections told to finish. [`lifecycle`] decides, [`run`] acts on it, and [`Draining`]
 //! is what connections hold.
 
-use std::task::{Context, Poll};
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -51,6 +53,45 @@ impl Draining {
             // The proxy is gone without a drain: its connections end with their runtime.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// A [`Draining`] for a connection that is polled often: asking again costs next to nothing.
+pub struct Watch {
+    draining: Draining,
+    started: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Who is woken when the drain starts.
+    waker: Option<Waker>,
+}
+
+impl Watch {
+    /// Watches `draining`.
+    #[must_use]
+    pub fn new(draining: Draining) -> Self {
+        let mut told = draining.clone();
+        Self {
+            draining,
+            started: Box::pin(async move { told.started().await }),
+            waker: None,
+        }
+    }
+
+    /// Ready when the drain has started; then it is not to be polled again.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_known = |waker: &Waker| waker.will_wake(cx.waker());
+        if self.waker.as_ref().is_some_and(is_known) && !self.draining.is_started() {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
+        self.started.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("draining", &self.draining)
+            .finish_non_exhaustive()
     }
 }
 

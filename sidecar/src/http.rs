@@ -2,6 +2,8 @@
 
 pub mod authority;
 pub mod body;
+pub mod fields;
+pub mod gather;
 pub mod hop_by_hop;
 mod http2_body;
 pub mod http2_pump;

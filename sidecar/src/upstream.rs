@@ -22,8 +22,11 @@ impl tower::Service<Exchange> for Upstream {
     }
 
     fn call(&mut self, (addr, request): Exchange) -> Self::Future {
-        let upstream = self.clone();
-        Box::pin(async move { upstream.send(addr, request).await })
+        if request.version() == http::Version::HTTP_2 {
+            let http2 = Arc::clone(&self.http2);
+            return Box::pin(async move { http2.send(addr, request).await });
+        }
+        self.http1.send(addr, request)
     }
 }
 

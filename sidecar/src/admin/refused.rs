@@ -18,7 +18,6 @@ fn http1_input() -> impl Iterator<Item = Refused> {
             Violation::HeadTooLarge => Cause::HeaderLimit,
             Violation::BareLineFeed
             | Violation::FoldedField
-            | Violation::SpaceBeforeColon
             | Violation::LengthAndCoding
             | Violation::ContentLength
             | Violation::TransferEncoding

@@ -5,11 +5,16 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
+use super::fields::Fields;
+
 /// Removes hop-by-hop fields from a message's headers.
 ///
 /// `TE: trailers` stays, since weir passes trailers on. `Transfer-Encoding` goes: the framing is each side's own.
 /// `Upgrade` and its `Connection` entry stay where `upgrade` says that the message asks for, or grants, a tunnel.
 pub fn remove(headers: &mut HeaderMap, upgrade: Upgrade) {
+    if !Fields::of(headers).has_hop_by_hop() {
+        return;
+    }
     let kept_upgrade = match upgrade {
         Upgrade::Keep => headers.get(UPGRADE).cloned(),
         Upgrade::Remove => None,

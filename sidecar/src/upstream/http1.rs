@@ -5,19 +5,23 @@
 
 use std::error::Error as _;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use pin_project_lite::pin_project;
 
 use super::connect::{self, Settings};
 use crate::error::UpstreamError;
 use crate::http::body::{Body, BodyError, LastBody};
+use crate::http::fields::Fields;
 use crate::http::hop_by_hop;
-use connection::{Connection, Failure};
+use connection::{Connection, Exchange, Failure};
 use drivers::Drivers;
 use idle::Idle;
 use progress::Permission;
@@ -34,37 +38,63 @@ pub use io::{PendingUpgrade, Upgraded};
 
 /// The HTTP/1 connections of one worker.
 #[derive(Debug)]
-pub struct Pool {
-    settings: Settings,
-    idle: Arc<Idle>,
-    drivers: Drivers,
-}
+pub struct Pool(Arc<Shared>);
+
+/// One exchange, begun. Dropping it closes the connection that it uses.
+///
+/// Boxed, since what it consists of has no name; this is the one allocation of a call without a request body.
+pub type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, UpstreamError>> + Send>>;
 
 impl Pool {
     /// No connections yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             idle: Arc::new(Idle::new(settings.idle_max, settings.idle_timeout)),
             drivers: Drivers::new(settings.header_bytes_max),
             settings,
-        }
+        }))
     }
 
-    /// One exchange with `addr`. Dropping the future closes the connection that it uses.
+    /// One exchange with `addr`.
     ///
     /// The request's head is sent as it is: hop-by-hop fields have to be gone, except an `Upgrade` that is meant. A
     /// granted upgrade leaves its connection in the response's extensions; [`PendingUpgrade::of`] takes it.
     ///
     /// # Errors
     /// When no response head came. [`UpstreamError::NotSent`] means that not one byte of the request left.
-    pub async fn send(
-        &self,
-        addr: SocketAddr,
-        request: Request<Body>,
-    ) -> Result<Response<Body>, UpstreamError> {
+    pub fn send(&self, addr: SocketAddr, request: Request<Body>) -> Sending {
         let (request, expected) = prepare(request);
-        let mut request = request;
+        let Some(connection) = self.0.idle.take(addr) else {
+            return Box::pin(Arc::clone(&self.0).send(addr, request, expected));
+        };
+        match connection.begin(request, expected.permission.clone()) {
+            Ok(exchange) => Box::pin(Reusing {
+                exchange,
+                expected: Some(expected),
+                pool: Arc::clone(&self.0),
+                again: None,
+            }),
+            Err(unsent) => Box::pin(Arc::clone(&self.0).send(addr, unsent, expected)),
+        }
+    }
+}
+
+/// What a pool consists of.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    idle: Arc<Idle>,
+    drivers: Drivers,
+}
+
+impl Shared {
+    async fn send(
+        self: Arc<Self>,
+        addr: SocketAddr,
+        mut request: Request<RequestBody>,
+        expected: Expected,
+    ) -> Result<Response<Body>, UpstreamError> {
         loop {
             let unused = self.idle.take(addr);
             let is_reused = unused.is_some();
@@ -73,13 +103,19 @@ impl Pool {
                 None => self.open(addr).await?,
             };
             let permission = expected.permission.clone();
-            match connection.send(request, permission).await {
-                Ok(response) => return accept(response, &expected, &connection),
-                // It closed while it was unused, and gave the request back whole.
-                Err(Failure::Unsent(unsent)) if is_reused => request = unsent,
-                Err(Failure::Unsent(_)) => return Err(UpstreamError::NotSent { addr }),
-                Err(Failure::Broken(error)) => return Err(failed(error, &connection)),
+            let unsent = match Arc::clone(&connection).begin(request, permission) {
+                Ok(exchange) => match exchange.await {
+                    Ok(response) => return accept(response, &expected, &connection),
+                    Err(Failure::Broken(error)) => return Err(failed(error, &connection)),
+                    Err(Failure::Unsent(unsent)) => *unsent,
+                },
+                Err(unsent) => unsent,
+            };
+            if !is_reused {
+                return Err(UpstreamError::NotSent { addr });
             }
+            // It closed while it was unused, and gave the request back whole.
+            request = unsent;
         }
     }
 
@@ -90,7 +126,48 @@ impl Pool {
     }
 }
 
+pin_project! {
+    /// An exchange on a connection that was unused: what nearly every call is. Small, since it is moved.
+    struct Reusing<F> {
+        #[pin]
+        exchange: Exchange<F>,
+        expected: Option<Expected>,
+        pool: Arc<Shared>,
+        // The connection was closed; this is the next try.
+        again: Option<Sending>,
+    }
+}
+
+impl<F> Future for Reusing<F>
+where
+    Exchange<F>: Future<Output = Result<Response<Incoming>, Failure>>,
+{
+    type Output = Result<Response<Body>, UpstreamError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(again) = this.again {
+            return again.as_mut().poll(cx);
+        }
+        let answer = ready!(this.exchange.as_mut().poll(cx));
+        let connection = this.exchange.connection();
+        let expected = this.expected.take().unwrap_or_default();
+        match answer {
+            Ok(response) => Poll::Ready(accept(response, &expected, connection)),
+            Err(Failure::Broken(error)) => Poll::Ready(Err(failed(error, connection))),
+            Err(Failure::Unsent(unsent)) => {
+                let pool = Arc::clone(this.pool);
+                let again =
+                    this.again
+                        .insert(Box::pin(pool.send(connection.addr(), *unsent, expected)));
+                again.as_mut().poll(cx)
+            }
+        }
+    }
+}
+
 /// What a response is checked against.
+#[derive(Debug, Default)]
 struct Expected {
     upgrade: bool,
     /// Set once the request body was sent whole; `None` where there is none.
@@ -102,32 +179,32 @@ struct Expected {
 /// Makes the head one that hyper frames as the application did, and the body one that hyper can send.
 fn prepare(request: Request<Body>) -> (Request<RequestBody>, Expected) {
     let (mut head, body) = request.into_parts();
+    let fields = Fields::of(&head.headers);
     // RFC 9110 §6.2: a proxy sends its own version. Without a Host, which HTTP/1.1 requires and nobody may guess, the
     // request stays an HTTP/1.0 one.
-    head.version = if head.version == Version::HTTP_10 && !head.headers.contains_key(HOST) {
-        Version::HTTP_10
-    } else {
-        Version::HTTP_11
-    };
+    if head.version != Version::HTTP_10 || fields.has_host() {
+        head.version = Version::HTTP_11;
+    }
     let mut expected = Expected {
-        upgrade: head.headers.contains_key(UPGRADE) || head.method == Method::CONNECT,
+        upgrade: fields.has_upgrade() || head.method == Method::CONNECT,
         body_sent: None,
         permission: None,
     };
     if body.is_end_stream() {
         return (Request::from_parts(head, RequestBody::empty()), expected);
     }
-    if body.size_hint().exact().is_none() && !head.headers.contains_key(CONTENT_LENGTH) {
+    if body.size_hint().exact().is_none() && !fields.has_length() {
         // Without the field, hyper would send a GET's chunked body as none.
         head.headers
             .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let sent = Arc::new(AtomicBool::new(false));
     expected.body_sent = Some(Arc::clone(&sent));
-    let waits = head
-        .headers
-        .get(EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let waits = fields.has_expectation()
+        && head
+            .headers
+            .get(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let body = if waits {
         let (body, permission) = RequestBody::awaiting_permission(body, sent);
         expected.permission = Some(permission);
@@ -152,10 +229,15 @@ fn accept(
         StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED => hop_by_hop::Upgrade::Keep,
         _ => hop_by_hop::Upgrade::Remove,
     };
-    if let Some(detail) = ambiguous_length(response.headers()) {
+    let fields = Fields::of(response.headers());
+    if fields.has_coding()
+        && let Some(detail) = ambiguous_length(response.headers(), fields)
+    {
         return Err(malformed(connection, detail));
     }
-    hop_by_hop::remove(response.headers_mut(), upgrade);
+    if fields.has_hop_by_hop() {
+        hop_by_hop::remove(response.headers_mut(), upgrade);
+    }
     let unfinished = expected
         .body_sent
         .as_ref()
@@ -173,10 +255,10 @@ fn accept(
 
 /// RFC 9112 §6.1 and §6.3: framing that two readers may understand differently. hyper has refused differing lengths and
 /// codings in HTTP/1.0 already.
-fn ambiguous_length(headers: &HeaderMap) -> Option<&'static str> {
+fn ambiguous_length(headers: &HeaderMap, fields: Fields) -> Option<&'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let coding = codings.next()?;
-    if headers.contains_key(CONTENT_LENGTH) {
+    if fields.has_length() {
         Some("it gave both a content-length and a transfer-encoding")
     } else if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
         Some("it used a transfer-encoding other than chunked, which nobody offered")

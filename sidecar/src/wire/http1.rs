@@ -3,6 +3,7 @@
 //! The bytes pass the [guard], hyper makes requests of them, and each becomes one [call](call::answer) of the proxy.
 //! A response that switches protocols ends HTTP on the connection: what follows is a [tunnel](super::tunnel).
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::tunnel::{Leg, splice};
-use crate::drain::Draining;
+use crate::drain::{Draining, Watch};
 use crate::http::body::Body;
 use crate::proxy::{Arrival, Proxy};
 use crate::stack::ResponseBody;
@@ -57,7 +58,7 @@ pub(super) async fn serve_until_tunnel<A, F, IO>(
     answer: A,
     io: IO,
     dialled: Option<SocketAddr>,
-    mut draining: Draining,
+    draining: Draining,
 ) -> Option<Tunnel>
 where
     A: Fn(Request<Body>) -> F + Send + Sync,
@@ -74,15 +75,19 @@ where
         .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
+    let mut drain = Watch::new(draining);
+    let mut is_draining = false;
+    let ended = poll_fn(|cx| {
         // The connection goes first: where it has just ended, there is nothing to drain.
-        biased;
-        ended = connection.as_mut() => ended,
-        () = draining.started() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        let ended = connection.as_mut().poll(cx);
+        if ended.is_ready() || is_draining || drain.poll(cx).is_pending() {
+            return ended;
         }
-    };
+        is_draining = true;
+        connection.as_mut().graceful_shutdown();
+        connection.as_mut().poll(cx)
+    })
+    .await;
     if let Err(error) = ended {
         count(&error, &link);
     }

@@ -1,14 +1,16 @@
 //! One connection, as the pool uses it.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
+use pin_project_lite::pin_project;
 use tokio::task::AbortHandle;
 
 use super::idle::Idle;
@@ -30,15 +32,22 @@ pub(super) struct Connection {
 
 /// Why an exchange brought no response head.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "an unsent request is rare, and goes straight to the next connection"
-)]
 pub(super) enum Failure {
     /// The connection was closed; the request was not taken.
-    Unsent(Request<RequestBody>),
+    Unsent(Box<Request<RequestBody>>),
     /// hyper took the request, and this happened.
     Broken(hyper::Error),
+}
+
+pin_project! {
+    /// An exchange under way: resolves with the response head, and passes interim ones on as they come. Dropping it closes
+    /// the connection.
+    #[derive(Debug)]
+    pub(super) struct Exchange<F> {
+        connection: Arc<Connection>,
+        #[pin]
+        answer: F,
+    }
 }
 
 impl Connection {
@@ -86,39 +95,31 @@ impl Connection {
         self.progress.has_sent_nothing()
     }
 
-    /// Hands a request to hyper, and waits for the response head; interim ones are passed on as they come. Dropping the
-    /// future closes the connection.
+    /// Hands a request to hyper.
     ///
     /// # Errors
-    /// [`Failure`]
-    pub(super) async fn send(
-        &self,
+    /// The request, if the connection has been closed.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the request goes straight to the next connection"
+    )]
+    pub(super) fn begin(
+        self: Arc<Self>,
         request: Request<RequestBody>,
         permission: Option<Permission>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let exchange = match self.sender().as_mut() {
+    ) -> Result<Exchange<impl Future<Output = Answer> + Send>, Request<RequestBody>> {
+        let answer = match self.sender().as_mut() {
             Some(sender) => {
                 self.progress.begin(permission);
                 self.busy.store(true, Ordering::Relaxed);
                 sender.try_send_request(request)
             }
-            None => return Err(Failure::Unsent(request)),
+            None => return Err(request),
         };
-        let mut exchange = pin!(exchange);
-        let answered = poll_fn(|cx| {
-            let answered = exchange.as_mut().poll(cx);
-            let waiter = answered.is_pending().then(|| cx.waker());
-            for response in self.progress.take_interim(waiter) {
-                interim::pass(response);
-            }
-            answered
-        });
-        answered
-            .await
-            .map_err(|mut error| match error.take_message() {
-                Some(request) => Failure::Unsent(request),
-                None => Failure::Broken(error.into_error()),
-            })
+        Ok(Exchange {
+            connection: self,
+            answer,
+        })
     }
 
     /// Joins the unused ones if its exchange is over. Called after hyper has done what it could.
@@ -140,5 +141,31 @@ impl Connection {
     fn sender(&self) -> MutexGuard<'_, Option<SendRequest<RequestBody>>> {
         // hyper does not panic in what is called under this lock.
         self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> Exchange<F> {
+    /// Where it takes place.
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+type Answer = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+impl<F: Future<Output = Answer>> Future for Exchange<F> {
+    type Output = Result<Response<Incoming>, Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = this.answer.poll(cx);
+        let waiter = answer.is_pending().then(|| cx.waker());
+        for response in this.connection.progress.take_interim(waiter) {
+            interim::pass(response);
+        }
+        answer.map_err(|mut error| match error.take_message() {
+            Some(request) => Failure::Unsent(Box::new(request)),
+            None => Failure::Broken(error.into_error()),
+        })
     }
 }

@@ -3,6 +3,7 @@
 //! Last in, first out: what is used stays warm, and what is too much runs out its time at the front of the queue.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,11 +22,38 @@ pub(super) struct Idle {
 
 #[derive(Debug, Default)]
 struct State {
-    queues: HashMap<SocketAddr, VecDeque<Waiting>>,
+    queues: HashMap<SocketAddr, VecDeque<Waiting>, BuildHasherDefault<AddrHasher>>,
     /// Connections that are open, unused or not.
     open: usize,
     /// Somebody calls [`Idle::expire`] from time to time.
     expiring: bool,
+}
+
+/// Mixes an address's bytes (the multiplier is the golden ratio's, as in Knuth's multiplicative hashing).
+///
+/// The standard hasher resists keys that an attacker chooses, at some hundred instructions a call; these keys are the
+/// application's own destinations.
+#[derive(Debug, Default)]
+struct AddrHasher(u64);
+
+impl Hasher for AddrHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word.iter_mut()
+                .zip(chunk)
+                .for_each(|(to, from)| *to = *from);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
 }
 
 #[derive(Debug)]

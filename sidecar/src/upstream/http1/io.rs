@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::progress::Progress;
+use crate::http::gather;
 
 /// A socket to a server.
 ///
@@ -88,7 +89,7 @@ impl AsyncWrite for Socket {
         if this.progress.is_broken() {
             return Poll::Ready(Ok(asked()));
         }
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = gather::poll_write(&mut this.stream, cx, bufs);
         this.wrote(written, asked)
     }
 

@@ -17,20 +17,23 @@ use tokio::time::Sleep;
 use super::progress::Permission;
 use crate::http::body::{Body, BodyError};
 
-/// A request body as hyper sends it.
+/// A request body as hyper sends it. Small, since a request is moved often, and mostly has none.
 #[derive(Debug)]
-pub(super) struct RequestBody {
+pub(super) struct RequestBody(Option<Box<Sending>>);
+
+#[derive(Debug)]
+struct Sending {
     body: Body,
     gate: Gate,
     /// Set when hyper lets go of the body: then it has taken all of it, or the connection has failed.
-    sent: Option<Arc<AtomicBool>>,
+    sent: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 enum Gate {
     Open,
     /// The server has not yet said what it wants.
-    Waiting(Box<Waiting>),
+    Waiting(Waiting),
     /// The server answered without asking for the body.
     Shut,
 }
@@ -44,44 +47,34 @@ struct Waiting {
 impl RequestBody {
     /// No body.
     pub(super) fn empty() -> Self {
-        Self {
-            body: Body::Empty,
-            gate: Gate::Open,
-            sent: None,
-        }
+        Self(None)
     }
 
     /// A body that is sent at once, and sets `sent` when it is through.
     pub(super) fn new(body: Body, sent: Arc<AtomicBool>) -> Self {
-        Self {
-            body,
-            gate: Gate::Open,
-            sent: Some(sent),
-        }
+        let gate = Gate::Open;
+        Self(Some(Box::new(Sending { body, gate, sent })))
     }
 
     /// A body that waits for permission, or until a server that knows no `100 Continue` has had its time.
     pub(super) fn awaiting_permission(body: Body, sent: Arc<AtomicBool>) -> (Self, Permission) {
         let (sender, permission) = oneshot::channel();
-        let gate = Gate::Waiting(Box::new(Waiting {
+        let gate = Gate::Waiting(Waiting {
             permission,
             patience: Box::pin(tokio::time::sleep(PATIENCE)),
-        }));
-        let body = Self {
-            body,
-            gate,
-            sent: Some(sent),
-        };
+        });
+        let body = Self(Some(Box::new(Sending { body, gate, sent })));
         (body, Permission::new(sender))
     }
+}
 
+impl Sending {
     /// Ready when the gate is open; for ever pending when it is shut.
     fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Gate::Waiting(waiting) = &mut self.gate else {
-            return match self.gate {
-                Gate::Shut => Poll::Pending,
-                Gate::Open | Gate::Waiting(_) => Poll::Ready(()),
-            };
+        let waiting = match &mut self.gate {
+            Gate::Open => return Poll::Ready(()),
+            Gate::Shut => return Poll::Pending,
+            Gate::Waiting(waiting) => waiting,
         };
         match Pin::new(&mut waiting.permission).poll(cx) {
             Poll::Ready(Err(_final_head)) => {
@@ -107,27 +100,30 @@ impl http_body::Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        if !matches!(this.gate, Gate::Open) {
-            ready!(this.poll_gate(cx));
-        }
-        Pin::new(&mut this.body).poll_frame(cx)
+        let Some(sending) = &mut self.get_mut().0 else {
+            return Poll::Ready(None);
+        };
+        ready!(sending.poll_gate(cx));
+        Pin::new(&mut sending.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.gate, Gate::Open) && self.body.is_end_stream()
+        self.0.as_ref().is_none_or(|sending| {
+            matches!(sending.gate, Gate::Open) && sending.body.is_end_stream()
+        })
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.0 {
+            Some(sending) => sending.body.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 
-impl Drop for RequestBody {
+impl Drop for Sending {
     fn drop(&mut self) {
-        if let Some(sent) = &self.sent {
-            sent.store(true, Ordering::Relaxed);
-        }
+        self.sent.store(true, Ordering::Relaxed);
     }
 }
 

@@ -74,7 +74,7 @@ impl Rig {
     /// Waits until as many connections are unused.
     async fn until_unused(&self, count: usize) {
         let counted = async {
-            while self.pool.idle.count(self.addr) != count {
+            while self.pool.0.idle.count(self.addr) != count {
                 tokio::task::yield_now().await;
             }
         };
@@ -90,13 +90,13 @@ async fn within<F: Future>(future: F) -> F::Output {
 
 fn get() -> Request<Body> {
     Request::get("/")
-        .header(HOST, "shop")
+        .header("host", "shop")
         .body(Body::Empty)
         .unwrap()
 }
 
 fn put(body: Body) -> Request<Body> {
-    Request::put("/").header(HOST, "shop").body(body).unwrap()
+    Request::put("/").header("host", "shop").body(body).unwrap()
 }
 
 async fn text(response: Response<Body>) -> Result<String, BodyError> {

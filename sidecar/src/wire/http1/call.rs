@@ -17,7 +17,9 @@ use hyper::upgrade::OnUpgrade;
 use super::link::Link;
 use super::target;
 use crate::http::body::{Body, BodyError};
-use crate::http::{hop_by_hop, interim};
+use crate::http::fields::Fields;
+use crate::http::hop_by_hop;
+use crate::http::interim::{self, Place};
 use crate::stack::ResponseBody;
 use crate::upstream::http1::PendingUpgrade;
 
@@ -107,10 +109,30 @@ where
         target::settle(&mut request, dialled);
     }
     let is_connect = request.method() == Method::CONNECT;
+    // RFC 9110 §15.2: HTTP/1.0 clients get no interim responses.
     let takes_interim = request.version() == Version::HTTP_11;
-    let answer = (session.answer)(request);
-    let link = takes_interim.then_some(&*session.link);
-    let mut response = interim::scope(answered(answer, link)).await;
+    // Pinned where it is made: the proxy's whole answer is a large future, and every move of it costs.
+    let mut answer = pin!((session.answer)(request));
+    let mut place = Place::new();
+    // An answer that its interim responses have to go ahead of.
+    let mut held: Option<Box<Response<ResponseBody>>> = None;
+    let mut response = poll_fn(|cx| {
+        if let Some(response) = held.take() {
+            return behind_interim(&session.link, Poll::Ready(*response), &mut held, cx);
+        }
+        place.during(|| {
+            let polled = answer.as_mut().poll(cx);
+            let heads = interim::take();
+            if !takes_interim || heads.is_empty() && !session.link.has_interim() {
+                return polled;
+            }
+            for head in heads {
+                session.link.add_interim(&encoded(&head));
+            }
+            behind_interim(&session.link, polled, &mut held, cx)
+        })
+    })
+    .await;
     *response.version_mut() = Version::HTTP_11;
     let grants_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS
         || is_connect && response.status().is_success();
@@ -128,34 +150,21 @@ where
     }))
 }
 
-/// Awaits the answer, and sends its interim responses ahead of it. RFC 9110 §15.2: HTTP/1.0 clients get none.
-async fn answered<F>(answer: F, link: Option<&Link>) -> Response<ResponseBody>
-where
-    F: Future<Output = Response<ResponseBody>>,
-{
-    let mut answer = pin!(answer);
-    let mut final_response = None;
-    poll_fn(|cx| {
-        if final_response.is_none()
-            && let Poll::Ready(response) = answer.as_mut().poll(cx)
-        {
-            final_response = Some(response);
-        }
-        let heads = interim::take();
-        let Some(link) = link else {
-            return final_response.take().map_or(Poll::Pending, Poll::Ready);
-        };
-        for head in heads {
-            link.add_interim(&encoded(&head));
-        }
-        if link.has_interim() {
-            // hyper would write the final head first.
-            link.wait(cx.waker());
-            return Poll::Pending;
-        }
-        final_response.take().map_or(Poll::Pending, Poll::Ready)
-    })
-    .await
+/// Holds an answer back while interim responses wait to be written: hyper would write its head first.
+fn behind_interim(
+    link: &Link,
+    polled: Poll<Response<ResponseBody>>,
+    held: &mut Option<Box<Response<ResponseBody>>>,
+    cx: &Context<'_>,
+) -> Poll<Response<ResponseBody>> {
+    if !link.has_interim() {
+        return polled;
+    }
+    if let Poll::Ready(response) = polled {
+        *held = Some(Box::new(response));
+    }
+    link.wait(cx.waker());
+    Poll::Pending
 }
 
 /// An interim response's head as bytes.
@@ -175,19 +184,21 @@ fn encoded(head: &Response<()>) -> Vec<u8> {
 
 /// Removes hop-by-hop fields, and takes the way to the connection where the request asks for another protocol.
 fn take_upgrade(request: &mut Request<Body>) -> Option<OnUpgrade> {
-    if request.method() == Method::CONNECT {
-        hop_by_hop::remove(request.headers_mut(), hop_by_hop::Upgrade::Remove);
-        return Some(hyper::upgrade::on(request));
-    }
-    let asks = request.headers().contains_key(UPGRADE)
+    let is_connect = request.method() == Method::CONNECT;
+    let fields = Fields::of(request.headers());
+    let asks = fields.has_upgrade()
+        && !is_connect
         && request.version() == Version::HTTP_11
         && asks_for_tunnel(request.headers());
-    if asks {
-        hop_by_hop::remove(request.headers_mut(), hop_by_hop::Upgrade::Keep);
-        return Some(hyper::upgrade::on(request));
+    if fields.has_hop_by_hop() {
+        let upgrade = if asks {
+            hop_by_hop::Upgrade::Keep
+        } else {
+            hop_by_hop::Upgrade::Remove
+        };
+        hop_by_hop::remove(request.headers_mut(), upgrade);
     }
-    hop_by_hop::remove(request.headers_mut(), hop_by_hop::Upgrade::Remove);
-    None
+    (asks || is_connect).then(|| hyper::upgrade::on(request))
 }
 
 /// Whether an `Upgrade` field is meant, and is one that may be passed on.

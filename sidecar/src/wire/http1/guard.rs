@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 use super::link::{Link, Phase};
 use super::scan::{Objection, Scanner};
 use super::violation::{Violation, Violations};
+use crate::http::gather;
 
 /// A guarded connection of the application.
 #[derive(Debug)]
@@ -292,7 +293,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+        gather::poll_write(&mut self.get_mut().io, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

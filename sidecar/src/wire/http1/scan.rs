@@ -4,7 +4,7 @@
 //! same bytes, which is what request smuggling lives on. The scanner reads only what framing depends on; what it does
 //! not object to is parsed in full by hyper. Its verdict does not depend on how the bytes are split.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::violation::Violation;
 
@@ -79,14 +79,23 @@ impl Scanner {
     /// Reads on; returns how many of the bytes were read: all of them, unless a message that asked for another protocol
     /// ends before.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<usize, Objection> {
-        let mut rest = bytes;
-        while !rest.is_empty() && self.state != State::Undecided {
-            let at = bytes.len() - rest.len();
-            rest = self
-                .step(rest)
-                .map_err(|violation| Objection { at, violation })?;
+        let mut at = 0;
+        while let Some(rest @ [_, ..]) = bytes.get(at..) {
+            at += match self.state {
+                State::Undecided => break,
+                State::Length(left) => self.skip(rest, left, State::Length),
+                State::Chunk(left) => self.skip(rest, left, State::Chunk),
+                State::Start
+                | State::Field
+                | State::ChunkSize
+                | State::ChunkEnd
+                | State::Trailer => self.lines(rest).map_err(|objection| Objection {
+                    at: at + objection.at,
+                    ..objection
+                })?,
+            };
         }
-        Ok(bytes.len() - rest.len())
+        Ok(at)
     }
 
     /// Whether a message has begun and its header section has not ended.
@@ -110,19 +119,8 @@ impl Scanner {
         self.state = State::Start;
     }
 
-    fn step<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Violation> {
-        match self.state {
-            State::Length(left) => Ok(self.skip(bytes, left, State::Length)),
-            State::Chunk(left) => Ok(self.skip(bytes, left, State::Chunk)),
-            State::Start | State::Field | State::ChunkSize | State::ChunkEnd | State::Trailer => {
-                self.line(bytes)
-            }
-            State::Undecided => Ok(bytes),
-        }
-    }
-
-    /// Passes over data.
-    fn skip<'a>(&mut self, bytes: &'a [u8], left: u64, state: fn(u64) -> State) -> &'a [u8] {
+    /// Passes over data; returns how much of it.
+    fn skip(&mut self, bytes: &[u8], left: u64, state: fn(u64) -> State) -> usize {
         let here = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
         let left = left - u64::try_from(here).unwrap_or(left);
         self.state = state(left);
@@ -133,25 +131,70 @@ impl Scanner {
             // Length => Start | Undecided
             self.end_message();
         }
-        bytes.get(here..).unwrap_or_default()
+        here
     }
 
-    /// Reads a line, or keeps its beginning until the rest comes.
-    fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Violation> {
-        let end = memchr(b'\n', bytes).map(|end| end + 1);
-        self.bound(self.partial.len() + end.unwrap_or(bytes.len()))?;
-        let Some((here, rest)) = end.and_then(|end| bytes.split_at_checked(end)) else {
-            self.partial.extend_from_slice(bytes);
-            return Ok(&[]);
-        };
-        if self.partial.is_empty() {
-            self.whole_line(here)?;
-        } else {
-            let mut line = std::mem::take(&mut self.partial);
-            line.extend_from_slice(here);
-            self.whole_line(&line)?;
+    /// Reads lines for as long as they come; keeps the beginning of one until its rest comes. Returns how much was read.
+    fn lines(&mut self, bytes: &[u8]) -> Result<usize, Objection> {
+        let mut begin = 0;
+        for newline in memchr_iter(b'\n', bytes) {
+            let line = bytes.get(begin..=newline).unwrap_or_default();
+            if self.passes_over(line) {
+                begin = newline + 1;
+                continue;
+            }
+            self.line(line).map_err(|violation| Objection {
+                at: begin,
+                violation,
+            })?;
+            begin = newline + 1;
+            if !self.is_at_line() {
+                return Ok(begin);
+            }
         }
-        Ok(rest)
+        let beginning = bytes.get(begin..).unwrap_or_default();
+        self.bound(self.partial.len() + beginning.len())
+            .map_err(|violation| Objection {
+                at: begin,
+                violation,
+            })?;
+        self.partial.extend_from_slice(beginning);
+        Ok(bytes.len())
+    }
+
+    /// Whether a line is a whole field that framing does not depend on: what nearly every line is.
+    fn passes_over(&mut self, line: &[u8]) -> bool {
+        let [first, .., b'\r', b'\n'] = line else {
+            return false;
+        };
+        let head_bytes = self.head_bytes + line.len();
+        if self.state != State::Field
+            || Head::is_read(*first)
+            || !self.partial.is_empty()
+            || head_bytes > self.head_bytes_max
+        {
+            return false;
+        }
+        self.head_bytes = head_bytes;
+        true
+    }
+
+    fn is_at_line(&self) -> bool {
+        !matches!(
+            self.state,
+            State::Length(_) | State::Chunk(_) | State::Undecided
+        )
+    }
+
+    /// Reads a line, or the rest of one.
+    fn line(&mut self, line: &[u8]) -> Result<(), Violation> {
+        self.bound(self.partial.len() + line.len())?;
+        if self.partial.is_empty() {
+            return self.whole_line(line);
+        }
+        let mut whole = std::mem::take(&mut self.partial);
+        whole.extend_from_slice(line);
+        self.whole_line(&whole)
     }
 
     /// Whether a line may be `length` bytes long. Comes before everything else, so that the verdict on a long line is the
@@ -277,7 +320,21 @@ impl Head {
         }
     }
 
+    /// Whether framing may depend on a line that begins so.
+    fn is_read(first: u8) -> bool {
+        matches!(
+            first,
+            b' ' | b'\t' | b'h' | b'H' | b'u' | b'U' | b'c' | b'C' | b't' | b'T'
+        )
+    }
+
+    /// A field line. Only those that framing depends on are taken apart; hyper refuses what is wrong with the others.
     fn field(&mut self, line: &[u8]) -> Result<(), Violation> {
+        match line {
+            [b' ' | b'\t', ..] => return Err(Violation::FoldedField),
+            [first, ..] if Self::is_read(*first) => {}
+            _ => return Ok(()),
+        }
         let (name, value) = name_of(line)?;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
@@ -331,8 +388,9 @@ fn name_of(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
     }
     let colon = memchr(b':', line).ok_or(Violation::Syntax)?;
     let (name, value) = line.split_at_checked(colon).ok_or(Violation::Syntax)?;
+    // RFC 9112 §5.1: white space before the colon would be part of the name for some, and not for others.
     if let [.., b' ' | b'\t'] = name {
-        return Err(Violation::SpaceBeforeColon);
+        return Err(Violation::Syntax);
     }
     Ok((name, value.get(1..).unwrap_or_default().trim_ascii()))
 }

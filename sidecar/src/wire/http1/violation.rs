@@ -9,8 +9,6 @@ pub enum Violation {
     BareLineFeed,
     /// A header field goes on in the next line (RFC 9112 §5.2).
     FoldedField,
-    /// White space stands between a field's name and its colon (RFC 9112 §5.1).
-    SpaceBeforeColon,
     /// Both a content-length and a transfer-encoding (RFC 9112 §6.1).
     LengthAndCoding,
     /// A content-length that is no number, or several that differ (RFC 9112 §6.3).
@@ -33,10 +31,9 @@ pub enum Violation {
 
 impl Violation {
     /// All of them, for metrics.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::BareLineFeed,
         Self::FoldedField,
-        Self::SpaceBeforeColon,
         Self::LengthAndCoding,
         Self::ContentLength,
         Self::TransferEncoding,
@@ -54,7 +51,6 @@ impl Violation {
         match self {
             Self::BareLineFeed => "bare_line_feed",
             Self::FoldedField => "folded_field",
-            Self::SpaceBeforeColon => "space_before_colon",
             Self::LengthAndCoding => "length_and_coding",
             Self::ContentLength => "content_length",
             Self::TransferEncoding => "transfer_encoding",

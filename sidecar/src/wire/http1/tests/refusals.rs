@@ -36,6 +36,8 @@ async fn heads_with_two_meanings_get_a_400_and_a_close() {
         "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
         "G\u{e9}T / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
         "nonsense\r\n\r\n",
     ] {
         assert_eq!(refused(text).await, BAD_REQUEST, "{text:?}");
