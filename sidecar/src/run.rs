@@ -30,6 +30,7 @@ pub mod session;
 pub mod signals;
 pub mod sweep;
 
+use scratch::Leftovers;
 pub use services::Services;
 pub use session::Session;
 
@@ -91,8 +92,8 @@ pub enum RunError {
     },
     /// Setting the namespace up went wrong.
     #[error(
-        "no network namespace for the command: {step}: {detail}; the kernel may lack nf_tables with nat, redirect and \
-         reject. `weir run --proxy-env -- CMD` does without a namespace"
+        "setting up for the command: {step}: {detail}. If it is for lack of nf_tables in the kernel, \
+         `weir run --proxy-env -- CMD` does without"
     )]
     Namespace {
         /// What was being done.
@@ -157,7 +158,12 @@ impl RunError {
 pub fn start(options: &RunOptions, workers: usize) -> Result<Session, RunError> {
     let system = |step| move |source| RunError::System { step, source };
     sweep::adopt_orphans().map_err(system("adopting orphaned processes"))?;
-    let scratch = scratch::Scratch::new().map_err(system("making a directory for the socket"))?;
+    let directory = scratch::choose();
+    let control_socket = options.control_socket.clone();
+    let leftovers = Leftovers {
+        control_socket: control_socket.unwrap_or_else(|| directory.join("control.sock")),
+        directory,
+    };
     let explicit = options.proxy_env.then(explicit_listener).transpose();
     let explicit = explicit.map_err(system("listening for the explicit proxy"))?;
     // In the host's network, so these fail before anything is made.
@@ -175,8 +181,7 @@ pub fn start(options: &RunOptions, workers: usize) -> Result<Session, RunError> 
         .collect::<Result<Vec<_>, _>>()?;
     Session::start(session::Setup {
         command: options.command.clone(),
-        control_socket: options.control_socket.clone(),
-        scratch,
+        leftovers,
         explicit,
         published,
         workers,

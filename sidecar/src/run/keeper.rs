@@ -7,11 +7,10 @@
 //! killed, weir does the same from outside.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -20,10 +19,13 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::scratch::{self, Leftovers};
 use super::sweep::{self, Manner};
 use crate::intercept::handover::{Channel, Ending, FromKeeper, ToKeeper};
 use crate::intercept::namespace::{self, Isolation, NamespaceError};
 use crate::intercept::redirect::Installed;
+
+const STEP_SCRATCH: &str = "making a directory for the control socket";
 
 /// How weir starts its keeper. Not for people: `weir run` is.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,9 +39,12 @@ pub struct KeeperOptions {
     /// The process group that the command belongs to: weir's, so that the terminal treats them alike.
     #[arg(long)]
     pub group: i32,
-    /// A directory to remove should weir be killed.
+    /// A directory to make, and to remove at the end.
     #[arg(long)]
-    pub scratch: Option<PathBuf>,
+    pub scratch: PathBuf,
+    /// Where weir puts its control socket; removed at the end should weir have been killed.
+    #[arg(long)]
+    pub control_socket: PathBuf,
     /// The command and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -63,6 +68,11 @@ fn keep(options: &KeeperOptions) -> io::Result<()> {
     // A copy that closes on exec; the command gets another standard input.
     let weir = Channel::from(io::stdin().as_fd().try_clone_to_owned()?);
     sweep::adopt_orphans()?;
+    // Removed on every way out.
+    let _leftovers = Leftovers {
+        directory: options.scratch.clone(),
+        control_socket: options.control_socket.clone(),
+    };
     let (namespace, _installed) = match hand_over(&weir, options) {
         Ok(handed) => handed.unzip(),
         Err(Handover::Failed(error)) => return weir.send(&failure(&error), &[]),
@@ -70,7 +80,6 @@ fn keep(options: &KeeperOptions) -> io::Result<()> {
     };
     let Some((ToKeeper::Go, descriptors)) = weir.receive()? else {
         // weir was killed, or thought better of it.
-        remove(options.scratch.as_deref());
         return Ok(());
     };
     let [input, requests]: [OwnedFd; 2] = descriptors
@@ -91,15 +100,7 @@ fn keep(options: &KeeperOptions) -> io::Result<()> {
         return weir.send(&FromKeeper::Ended(ending), &[]);
     }
     sweep::sweep(namespace, Manner::Kill);
-    remove(options.scratch.as_deref());
     outcome.map(drop)
-}
-
-/// In case weir was killed and could not do it; otherwise it is already gone, or soon will be.
-fn remove(scratch: Option<&Path>) {
-    if let Some(path) = scratch {
-        drop(fs::remove_dir_all(path));
-    }
 }
 
 enum Handover {
@@ -116,6 +117,7 @@ fn hand_over(
     options: &KeeperOptions,
 ) -> Result<Option<(u64, Installed)>, Handover> {
     if options.isolation == Isolation::None {
+        make_scratch(options).map_err(Handover::Failed)?;
         let ready = FromKeeper::Ready {
             outbound: 0,
             dns: 0,
@@ -126,6 +128,7 @@ fn hand_over(
     }
     let prepared =
         namespace::enter(options.isolation, options.workers).map_err(Handover::Failed)?;
+    make_scratch(options).map_err(Handover::Failed)?;
     let ready = FromKeeper::Ready {
         outbound: prepared.outbound.len(),
         dns: prepared.dns.len(),
@@ -141,10 +144,17 @@ fn hand_over(
     Ok(Some((prepared.inode, prepared.installed)))
 }
 
+fn make_scratch(options: &KeeperOptions) -> Result<(), NamespaceError> {
+    scratch::create(&options.scratch).map_err(|source| NamespaceError {
+        step: STEP_SCRATCH,
+        source,
+    })
+}
+
 fn failure(error: &NamespaceError) -> FromKeeper {
     FromKeeper::Failed {
         step: error.step.to_owned(),
-        forbidden: error.is_forbidden(),
+        forbidden: error.step != STEP_SCRATCH && error.is_forbidden(),
         detail: error.source.to_string(),
     }
 }

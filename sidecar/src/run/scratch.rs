@@ -1,74 +1,105 @@
-//! A directory for the control socket of one `weir run`, for its owner only, gone with it.
+//! What one `weir run` puts into the file system: a directory for the control socket, for its owner only.
+//!
+//! weir chooses the directory's name, and the keeper makes it. Both know it from the start and both remove it, so it
+//! goes with the last of them, whichever is killed at whatever moment.
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// How many names are tried. They are random, so a second one is hardly ever needed.
-const TRIES: usize = 8;
+use nix::unistd::geteuid;
 
-/// Removed with all that is in it when dropped.
+/// A name for a directory that does not exist: in `$XDG_RUNTIME_DIR`, which is the user's own and in memory, or else
+/// among the temporary files.
+#[must_use]
+pub fn choose() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    // After `su` the variable may still name the directory of another user.
+    let is_ours = |path: &PathBuf| {
+        let owner = fs::metadata(path).map(|metadata| metadata.uid());
+        path.is_absolute() && owner.is_ok_and(|uid| uid == geteuid().as_raw())
+    };
+    let base = runtime.filter(is_ours).unwrap_or_else(std::env::temp_dir);
+    let name = format!("weir-{}-{:08x}", std::process::id(), fastrand::u32(..));
+    base.join(name)
+}
+
+/// Makes the directory.
+///
+/// # Errors
+/// Also when it exists: among the temporary files, which all share, it could be a trap.
+pub fn create(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(directory)
+}
+
+/// What is to be removed. Nothing that another process still uses is.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct Leftovers {
+    /// With all that is in it.
+    pub directory: PathBuf,
+    /// Wherever the user wanted it.
+    pub control_socket: PathBuf,
+}
 
-impl Scratch {
-    /// In `$XDG_RUNTIME_DIR`, which is the user's own and in memory, or else in the directory for temporary files.
-    ///
-    /// # Errors
-    /// When no directory can be made there.
-    pub fn new() -> io::Result<Self> {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let usable = runtime.filter(|path| path.is_absolute() && path.is_dir());
-        match usable.map(|base| Self::under(&base)) {
-            Some(Ok(scratch)) => Ok(scratch),
-            // After `su` the variable may still name the directory of another user.
-            Some(Err(_)) | None => Self::under(&std::env::temp_dir()),
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        // Nothing can be done about failures here, and mostly the other process was first.
+        drop(fs::remove_dir_all(&self.directory));
+        if is_stale_socket(&self.control_socket) {
+            drop(fs::remove_file(&self.control_socket));
         }
-    }
-
-    fn under(base: &Path) -> io::Result<Self> {
-        let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
-        for _ in 0..TRIES {
-            let name = format!("weir-{}-{:08x}", std::process::id(), fastrand::u32(..));
-            let path = base.join(name);
-            // Never one that is there already: in a shared directory it could be a trap.
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self(path)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last)
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nothing can be done about a failure, and the system clears these directories itself.
-        drop(fs::remove_dir_all(&self.0));
-    }
+/// Whether `path` is a socket that nobody listens on.
+fn is_stale_socket(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    is_socket
+        && UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    fn leftovers(base: &Path) -> Leftovers {
+        Leftovers {
+            directory: base.join("scratch"),
+            control_socket: base.join("control.sock"),
+        }
+    }
 
     #[test]
-    fn it_is_the_owners_alone_and_goes_with_its_contents() {
-        let scratch = Scratch::under(&std::env::temp_dir()).unwrap();
-        let path = scratch.path().to_owned();
-        fs::write(path.join("file"), "").unwrap();
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
+    fn the_directory_is_its_owners_alone_and_goes_with_its_contents() {
+        let base = tempfile::tempdir().unwrap();
+        let leftovers = leftovers(base.path());
+        let directory = leftovers.directory.clone();
+        create(&directory).unwrap();
+        assert!(create(&directory).is_err(), "one that is there is not ours");
+        let mode = fs::metadata(&directory).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
-        drop(scratch);
-        assert!(!path.exists());
+        fs::write(directory.join("file"), "").unwrap();
+        drop(leftovers);
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn a_socket_goes_once_nobody_listens_on_it_and_another_file_never() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("control.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        drop(leftovers(base.path()));
+        assert!(path.exists(), "it was in use");
+        drop(listener);
+        drop(leftovers(base.path()));
+        assert!(!path.exists(), "nobody listens");
+        fs::write(&path, "").unwrap();
+        drop(leftovers(base.path()));
+        assert!(path.exists(), "no socket");
     }
 }

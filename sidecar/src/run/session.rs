@@ -5,7 +5,7 @@ use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, geteuid, getpgid, getpgrp};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::scratch::Scratch;
+use super::scratch::Leftovers;
 use super::services::Services;
 use super::signals::{Received, Signals};
 use super::sweep::{self, Manner};
@@ -42,8 +42,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(super) struct Setup {
     pub(super) command: Vec<OsString>,
-    pub(super) control_socket: Option<PathBuf>,
-    pub(super) scratch: Scratch,
+    pub(super) leftovers: Leftovers,
     pub(super) explicit: Option<TcpListener>,
     pub(super) published: Vec<Published>,
     pub(super) workers: usize,
@@ -57,10 +56,9 @@ pub struct Session {
     relays: Relays,
     keeper: Keeper,
     program: OsString,
-    control_socket: PathBuf,
     signals: Signals,
     // Last: removed when the keeper is gone.
-    _scratch: Scratch,
+    leftovers: Leftovers,
 }
 
 /// The keeper's process and the channel to it.
@@ -82,11 +80,7 @@ struct Ready {
 
 impl Session {
     pub(super) fn start(setup: Setup) -> Result<Self, RunError> {
-        let control_socket = setup
-            .control_socket
-            .clone()
-            .unwrap_or_else(|| setup.scratch.path().join("control.sock"));
-        let ready = make_namespace(&setup, &control_socket)?;
+        let ready = make_namespace(&setup)?;
         // After the keeper, which must not inherit the mask; before any thread, which all must.
         let signals = Signals::take().map_err(system("taking signals over"))?;
         let (ours, requests) = Channel::pair().map_err(system("making a channel"))?;
@@ -108,9 +102,8 @@ impl Session {
             requests: Some(requests),
             keeper: ready.keeper,
             program: setup.command.first().cloned().unwrap_or_default(),
-            control_socket,
             signals,
-            _scratch: setup.scratch,
+            leftovers: setup.leftovers,
         })
     }
 
@@ -122,7 +115,7 @@ impl Session {
     /// Where the control API's socket is to be; the command knows it as `WEIR_CONTROL_SOCKET`.
     #[must_use]
     pub fn control_socket(&self) -> &Path {
-        &self.control_socket
+        &self.leftovers.control_socket
     }
 
     /// Starts the command; returns its process id. The sockets must be served by now.
@@ -246,25 +239,21 @@ impl Drop for Keeper {
 }
 
 /// Starts a keeper that can make a namespace here: root may need no user namespace, others do.
-fn make_namespace(setup: &Setup, control_socket: &Path) -> Result<Ready, RunError> {
+fn make_namespace(setup: &Setup) -> Result<Ready, RunError> {
     if setup.explicit.is_some() {
-        return start_keeper(setup, control_socket, Isolation::None);
+        return start_keeper(setup, Isolation::None);
     }
     if geteuid().is_root() {
-        match start_keeper(setup, control_socket, Isolation::Network) {
+        match start_keeper(setup, Isolation::Network) {
             // Root in a container often lacks CAP_SYS_ADMIN, and may still have a user namespace.
             Err(RunError::NamespacesForbidden { .. }) => {}
             other => return other,
         }
     }
-    start_keeper(setup, control_socket, Isolation::User)
+    start_keeper(setup, Isolation::User)
 }
 
-fn start_keeper(
-    setup: &Setup,
-    control_socket: &Path,
-    isolation: Isolation,
-) -> Result<Ready, RunError> {
+fn start_keeper(setup: &Setup, isolation: Isolation) -> Result<Ready, RunError> {
     let (channel, theirs) = Channel::pair().map_err(system("making a channel"))?;
     let mut command = Command::new(OWN_PROGRAM);
     command
@@ -281,13 +270,15 @@ fn start_keeper(
         .arg("--group")
         .arg(getpgrp().to_string())
         .arg("--scratch")
-        .arg(setup.scratch.path())
+        .arg(&setup.leftovers.directory)
+        .arg("--control-socket")
+        .arg(&setup.leftovers.control_socket)
         .arg("--")
         .args(&setup.command)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         // Out of the terminal's reach: Ctrl-C is for the command.
         .process_group(0);
-    environment::set_control_socket(&mut command, control_socket);
+    environment::set_control_socket(&mut command, &setup.leftovers.control_socket);
     if let Some(listener) = &setup.explicit {
         let address = listener
             .local_addr()

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, setsid};
@@ -37,6 +38,10 @@ pub(crate) const CASES: &[Case] = &[
     ("nothing_remains_when_the_application_is_killed", |user| {
         nothing_remains(user, Victim::Application);
     }),
+    (
+        "nothing_remains_whenever_weir_is_killed",
+        nothing_remains_whenever,
+    ),
 ];
 
 /// Those that need none.
@@ -221,6 +226,39 @@ fn nothing_remains_of(command: &mut Command, victim: Victim) {
             .to_owned();
         eventually("the directory is gone", || !directory.exists());
     }
+}
+
+/// Kills weir at moments spread over its start, and looks for processes and files once all is quiet.
+fn nothing_remains_whenever(user: &User) {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).expect("ours");
+    for step in 0..40 {
+        let socket = directory.path().join(format!("{step}.sock"));
+        let options = ["--control-socket", socket.to_str().expect("plain text")];
+        let options: &[&str] = if step % 2 == 0 { &options } else { &[] };
+        let mut command = weir(user, options, &["stubborn"]);
+        command
+            .env("TMPDIR", directory.path())
+            .env_remove("XDG_RUNTIME_DIR")
+            .stdout(Stdio::null());
+        let mut child = command.spawn().expect("it starts");
+        std::thread::sleep(Duration::from_micros(500 * step));
+        child.kill().expect("our child");
+        child.wait().expect("our child");
+    }
+    let program = user.program().to_str().expect("plain text");
+    eventually("all processes are gone", || !is_running(program));
+    let left: Vec<_> = fs::read_dir(directory.path()).expect("ours").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Whether a process has `word` on its command line.
+fn is_running(word: &str) -> bool {
+    fs::read_dir("/proc")
+        .expect("/proc is mounted")
+        .filter_map(Result::ok)
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| String::from_utf8_lossy(&line).contains(word))
 }
 
 fn environment_of(pid: i32) -> Option<String> {
