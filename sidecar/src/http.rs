@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod body;
+pub mod content_length;
 pub mod fields;
 pub mod gather;
 pub mod hop_by_hop;

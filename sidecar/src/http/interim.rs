@@ -103,6 +103,10 @@ pub fn take() -> Vec<Response<()>> {
 /// Most interim responses passed on for one call: a bound on what a broken upstream can make us send.
 pub const PASSED_MAX: usize = 32;
 
+/// Most interim responses endured before a final one. A server that says `102 Processing` every few seconds has an hour;
+/// one without end would keep weir reading for ever, for nobody.
+pub const SEEN_MAX: usize = 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ use super::connect::{self, Settings};
 use crate::error::UpstreamError;
 use crate::http::body::{Body, BodyError, LastBody};
 use crate::http::fields::Fields;
-use crate::http::hop_by_hop;
+use crate::http::{content_length, hop_by_hop};
 use connection::{Connection, Exchange, Failure};
 use drivers::Drivers;
 use idle::Idle;
@@ -185,6 +185,9 @@ fn prepare(request: Request<Body>) -> (Request<RequestBody>, Expected) {
     if head.version != Version::HTTP_10 || fields.has_host() {
         head.version = Version::HTTP_11;
     }
+    if fields.has_length() {
+        content_length::make_one(&mut head.headers);
+    }
     let mut expected = Expected {
         upgrade: fields.has_upgrade() || head.method == Method::CONNECT,
         body_sent: None,
@@ -234,6 +237,9 @@ fn accept(
         && let Some(detail) = ambiguous_length(response.headers(), fields)
     {
         return Err(malformed(connection, detail));
+    }
+    if fields.has_length() {
+        content_length::make_one(response.headers_mut());
     }
     if fields.has_hop_by_hop() {
         hop_by_hop::remove(response.headers_mut(), upgrade);
@@ -286,7 +292,7 @@ fn failed(error: hyper::Error, connection: &Connection) -> UpstreamError {
             .is_some_and(<dyn std::error::Error>::is::<BodyError>);
     if is_body {
         UpstreamError::RequestBody(BodyError::Http1(error))
-    } else if error.is_parse() {
+    } else if error.is_parse() || connection.is_flooded() {
         UpstreamError::Malformed {
             addr,
             detail: chain(&error),

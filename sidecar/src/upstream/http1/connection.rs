@@ -95,6 +95,11 @@ impl Connection {
         self.progress.has_sent_nothing()
     }
 
+    /// Whether the server sent interim responses without end.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.progress.is_flooded()
+    }
+
     /// Hands a request to hyper.
     ///
     /// # Errors

@@ -61,6 +61,12 @@ impl AsyncRead for Socket {
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         this.progress
             .received(buf.filled().get(before..).unwrap_or_default());
+        if this.progress.is_flooded() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "interim responses without end",
+            )));
+        }
         Poll::Ready(Ok(()))
     }
 }

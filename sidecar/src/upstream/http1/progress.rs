@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use memchr::memmem;
 use tokio::sync::oneshot;
 
 use crate::http::hop_by_hop;
+use crate::http::interim::{PASSED_MAX, SEEN_MAX};
 
 /// Shared by a connection and its socket.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ pub(super) struct Progress {
     broken: AtomicBool,
     /// No final response head has begun to come in.
     awaits_head: AtomicBool,
+    /// More interim heads came in than any server has reason to send.
+    flooded: AtomicBool,
     interim: Mutex<Interim>,
 }
 
@@ -33,6 +37,8 @@ struct Interim {
     /// The beginning of a head that may be an interim one.
     raw: Vec<u8>,
     heads: Vec<Response<()>>,
+    /// How many came in during this exchange.
+    seen: usize,
     /// Who sends the request, and passes the heads on.
     waiter: Option<Waker>,
     permission: Option<Permission>,
@@ -94,6 +100,11 @@ impl Progress {
         self.broken.load(Ordering::Relaxed)
     }
 
+    /// Whether the server sent interim responses without end.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
+    }
+
     /// Bytes came in.
     pub(super) fn received(&self, bytes: &[u8]) {
         if !self.awaits_head.load(Ordering::Relaxed) {
@@ -107,11 +118,18 @@ impl Progress {
         }
         interim.raw.extend_from_slice(bytes);
         while let Some(head) = interim.next_head() {
+            interim.seen += 1;
             if head.status() != StatusCode::CONTINUE {
-                interim.heads.push(head);
+                // More are not passed on: no need to keep them until somebody looks.
+                if interim.heads.len() < PASSED_MAX {
+                    interim.heads.push(head);
+                }
             } else if let Some(permission) = &interim.permission {
                 permission.give();
             }
+        }
+        if interim.seen > SEEN_MAX {
+            self.flooded.store(true, Ordering::Relaxed);
         }
         if is_final(&interim.raw) || interim.raw.len() > INTERIM_BYTES_MAX {
             self.end_interim(&mut interim);
@@ -133,6 +151,7 @@ impl Progress {
     fn end_interim(&self, interim: &mut Interim) {
         self.awaits_head.store(false, Ordering::Relaxed);
         interim.raw = Vec::new();
+        interim.seen = 0;
         if let Some(permission) = interim.permission.take() {
             permission.refuse();
         }
@@ -181,6 +200,8 @@ fn parsed(head: &[u8]) -> Option<Response<()>> {
         );
     }
     hop_by_hop::remove(response.headers_mut(), hop_by_hop::Upgrade::Remove);
+    // RFC 9110 §8.6: an interim response has no length, and a reader who believed it would lose its place.
+    response.headers_mut().remove(CONTENT_LENGTH);
     Some(response)
 }
 
@@ -232,6 +253,36 @@ mod tests {
         ] {
             assert_eq!(taken(&[final_head, HINTS]), [], "{final_head:?}");
         }
+    }
+
+    #[test]
+    fn interim_heads_without_end_are_not_kept_and_not_endured() {
+        let progress = Progress::default();
+        progress.begin(None);
+        for _ in 0..SEEN_MAX {
+            progress.received(HINTS.as_bytes());
+        }
+        assert!(!progress.is_flooded());
+        assert_eq!(progress.take_interim(None).len(), PASSED_MAX);
+        progress.received(HINTS.as_bytes());
+        assert!(progress.is_flooded());
+    }
+
+    #[test]
+    fn each_exchange_has_its_own_count() {
+        let progress = Progress::default();
+        for _ in 0..SEEN_MAX {
+            progress.begin(None);
+            progress.received(HINTS.as_bytes());
+            progress.received(b"HTTP/1.1 200 OK\r\n\r\n");
+        }
+        assert!(!progress.is_flooded());
+    }
+
+    #[test]
+    fn an_interim_heads_length_is_not_passed_on() {
+        let head = "HTTP/1.1 103 E\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(taken(&[head]), [(103, "{}".to_owned())]);
     }
 
     #[test]

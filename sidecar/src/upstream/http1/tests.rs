@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::http::interim::SEEN_MAX;
 use crate::wire::tunnel::reset;
 
 struct Rig {
@@ -233,6 +234,7 @@ async fn what_is_no_clear_response_is_malformed() {
         "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n",
         &large,
+        &"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(SEEN_MAX + 1),
     ] {
         let answered = rig.answered_by(bytes).await;
         assert!(
@@ -240,6 +242,19 @@ async fn what_is_no_clear_response_is_malformed() {
             "{bytes:?}: {answered:?}"
         );
         rig.until_unused(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_length_given_twice_is_passed_on_once() {
+    let rig = rig().await;
+    for bytes in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nhi",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
+    ] {
+        let response = rig.answered_by(bytes).await.unwrap();
+        let lengths = response.headers().get_all("content-length");
+        assert_eq!(lengths.iter().collect::<Vec<_>>(), ["2"], "{bytes:?}");
     }
 }
 

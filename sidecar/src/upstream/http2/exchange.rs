@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use h2::Reason;
 use h2::client::ResponseFuture;
+use http::StatusCode;
 use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -50,6 +51,7 @@ pub(super) async fn exchange(
         upload: (!is_end).then(|| Pump::new(body, stream)),
         response,
         was_polled: false,
+        interim: 0,
     };
     let mut waiting = Waiting {
         endpoint,
@@ -95,12 +97,15 @@ struct Exchange {
     upload: Option<Pump<Body>>,
     response: ResponseFuture,
     was_polled: bool,
+    interim: usize,
 }
 
 /// Why there is no response head.
 enum Failure {
     Stream(h2::Error),
     RequestBody(BodyError),
+    /// What the peer may not say before it answers.
+    Interim(&'static str),
 }
 
 impl Failure {
@@ -108,6 +113,10 @@ impl Failure {
         match self {
             Self::Stream(error) => failure::of_stream(addr, &error),
             Self::RequestBody(error) => UpstreamError::RequestBody(error),
+            Self::Interim(detail) => UpstreamError::Malformed {
+                addr,
+                detail: detail.to_owned(),
+            },
         }
     }
 }
@@ -130,6 +139,14 @@ impl Exchange {
         // Nothing can have come before the request was written.
         if std::mem::replace(&mut self.was_polled, true) {
             while let Poll::Ready(Some(Ok(response))) = self.response.poll_informational(cx) {
+                self.interim += 1;
+                // RFC 9113 §8.6: HTTP/2 does not switch protocols.
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    return Poll::Ready(Err(Failure::Interim("it switched protocols")));
+                }
+                if self.interim > interim::SEEN_MAX {
+                    return Poll::Ready(Err(Failure::Interim("interim responses without end")));
+                }
                 interim::pass(response);
             }
         }

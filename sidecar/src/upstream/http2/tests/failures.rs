@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use super::super::testing::raw;
 use super::*;
 use crate::error::UpstreamError;
+use crate::http::interim;
 
 fn answer(stream: u32) -> Vec<u8> {
     raw::frame(
@@ -68,6 +69,27 @@ async fn a_stream_that_dies_with_its_connection_may_have_been_processed() {
 async fn a_stream_at_the_last_one_of_a_goaway_may_have_been_processed() {
     let error = failure_when(|stream| raw::goaway(stream, Reason::NO_ERROR.into())).await;
     assert!(matches!(error, UpstreamError::Reset { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn interim_responses_without_end_are_a_malformed_response() {
+    let error = failure_when(|stream| {
+        // `:status: 103`, not indexed.
+        let hints = [&[0x08, 3][..], b"103"].concat();
+        raw::frame(raw::HEADERS, raw::END_HEADERS, stream, &hints).repeat(interim::SEEN_MAX + 1)
+    })
+    .await;
+    assert!(matches!(error, UpstreamError::Malformed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn protocols_are_not_switched() {
+    let error = failure_when(|stream| {
+        let switching = [&[0x08, 3][..], b"101"].concat();
+        raw::frame(raw::HEADERS, raw::END_HEADERS, stream, &switching)
+    })
+    .await;
+    assert!(matches!(error, UpstreamError::Malformed { .. }), "{error}");
 }
 
 #[tokio::test]
