@@ -113,7 +113,7 @@ impl Progress {
         let mut interim = self.interim();
         if interim.raw.is_empty() && is_final(bytes) {
             // Nearly always: nothing is copied.
-            self.end_interim(&mut interim);
+            self.end_interim(&mut interim, bytes);
             return;
         }
         interim.raw.extend_from_slice(bytes);
@@ -132,7 +132,8 @@ impl Progress {
             self.flooded.store(true, Ordering::Relaxed);
         }
         if is_final(&interim.raw) || interim.raw.len() > INTERIM_BYTES_MAX {
-            self.end_interim(&mut interim);
+            let raw = std::mem::take(&mut interim.raw);
+            self.end_interim(&mut interim, &raw);
         }
         if !interim.heads.is_empty()
             && let Some(waiter) = interim.waiter.take()
@@ -148,11 +149,17 @@ impl Progress {
         std::mem::take(&mut interim.heads)
     }
 
-    fn end_interim(&self, interim: &mut Interim) {
+    /// The final head begins, with `bytes`.
+    fn end_interim(&self, interim: &mut Interim, bytes: &[u8]) {
         self.awaits_head.store(false, Ordering::Relaxed);
-        interim.raw = Vec::new();
         interim.seen = 0;
-        if let Some(permission) = interim.permission.take() {
+        let Some(permission) = interim.permission.take() else {
+            return;
+        };
+        // RFC 9110 §10.1.1: a server may answer before it has the body. Unless that refuses the body, it reads on.
+        if bytes.starts_with(SUCCESS) {
+            permission.give();
+        } else {
             permission.refuse();
         }
     }
@@ -207,6 +214,8 @@ fn parsed(head: &[u8]) -> Option<Response<()>> {
 
 const INTERIM: &[u8] = b"HTTP/1.1 1";
 const SWITCHING: &[u8] = b"HTTP/1.1 101";
+/// The beginning of every head that says so.
+const SUCCESS: &[u8] = b"HTTP/1.1 2";
 /// Longest interim head looked at; a longer one is left to hyper, and not passed on.
 const INTERIM_BYTES_MAX: usize = 16 * 1024;
 

@@ -51,6 +51,22 @@ async fn a_final_response_takes_the_place_of_the_permission() {
 }
 
 #[tokio::test]
+async fn a_success_before_the_body_is_a_permission_too() {
+    let mut rig = rig().await;
+    say(&mut rig.app, EXPECTING).await;
+    let mut server = rig.accept().await;
+    hear(&mut server, EXPECTING_SENT).await;
+    say(&mut server, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await;
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
+    hear(&mut rig.app, CONTINUE).await;
+    hear(&mut rig.app, head).await;
+    say(&mut rig.app, "body").await;
+    hear(&mut server, "body").await;
+    say(&mut server, "body").await;
+    hear(&mut rig.app, "body").await;
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_know_expectations_gets_the_body_after_a_while() {
     let mut rig = rig().await;
     say(&mut rig.app, EXPECTING).await;
