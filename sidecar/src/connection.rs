@@ -105,7 +105,13 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
             drop(spare);
             listed.set(Speaks::Http1);
             // Boxed: most of a task's size would be unused by all connections that are not HTTP.
-            Box::pin(http1::serve(downstream, arrival, proxy, draining)).await;
+            let limits = http1::Limits {
+                header_bytes_max: inlet.connect.header_bytes_max,
+            };
+            Box::pin(http1::serve_within(
+                limits, downstream, arrival, proxy, draining,
+            ))
+            .await;
         }
         Detected::Http2(Http { downstream, spare }) => {
             drop(spare);

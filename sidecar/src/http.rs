@@ -12,3 +12,4 @@ pub mod interim;
 mod last_body;
 pub mod loan;
 pub mod replay;
+pub mod trailers;

@@ -20,12 +20,13 @@ use super::connect::{self, Settings};
 use crate::error::UpstreamError;
 use crate::http::body::{Body, BodyError, LastBody};
 use crate::http::fields::Fields;
+use crate::http::trailers::Section;
 use crate::http::{content_length, hop_by_hop};
 use connection::{Connection, Exchange, Failure};
 use drivers::Drivers;
 use idle::Idle;
 use progress::Permission;
-use request_body::RequestBody;
+use request_body::{RequestBody, Upload};
 
 mod connection;
 mod drivers;
@@ -68,7 +69,7 @@ impl Pool {
         let Some(connection) = self.0.idle.take(addr) else {
             return Box::pin(Arc::clone(&self.0).send(addr, request, expected));
         };
-        match connection.begin(request, expected.permission.clone()) {
+        match connection.begin(request, &expected) {
             Ok(exchange) => Box::pin(Reusing {
                 exchange,
                 expected: Some(expected),
@@ -102,8 +103,7 @@ impl Shared {
                 Some(connection) => connection,
                 None => self.open(addr).await?,
             };
-            let permission = expected.permission.clone();
-            let unsent = match Arc::clone(&connection).begin(request, permission) {
+            let unsent = match Arc::clone(&connection).begin(request, &expected) {
                 Ok(exchange) => match exchange.await {
                     Ok(response) => return accept(response, &expected, &connection),
                     Err(Failure::Broken(error)) => return Err(failed(error, &connection)),
@@ -174,6 +174,8 @@ struct Expected {
     body_sent: Option<Arc<AtomicBool>>,
     /// What the server gives by `100 Continue`.
     permission: Option<Permission>,
+    /// Where the request body's trailers go; `None` where it can have none.
+    trailers: Option<Arc<Section>>,
 }
 
 /// Makes the head one that hyper frames as the application did, and the body one that hyper can send.
@@ -192,6 +194,7 @@ fn prepare(request: Request<Body>) -> (Request<RequestBody>, Expected) {
         upgrade: fields.has_upgrade() || head.method == Method::CONNECT,
         body_sent: None,
         permission: None,
+        trailers: None,
     };
     if body.is_end_stream() {
         return (Request::from_parts(head, RequestBody::empty()), expected);
@@ -200,20 +203,25 @@ fn prepare(request: Request<Body>) -> (Request<RequestBody>, Expected) {
         // Without the field, hyper would send a GET's chunked body as none.
         head.headers
             .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        expected.trailers = Some(Arc::default());
     }
-    let sent = Arc::new(AtomicBool::new(false));
-    expected.body_sent = Some(Arc::clone(&sent));
+    let upload = Upload::default();
+    expected.body_sent = Some(Arc::clone(&upload.sent));
+    let upload = Upload {
+        trailers: expected.trailers.clone(),
+        ..upload
+    };
     let waits = fields.has_expectation()
         && head
             .headers
             .get(EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let body = if waits {
-        let (body, permission) = RequestBody::awaiting_permission(body, sent);
+        let (body, permission) = RequestBody::awaiting_permission(body, upload);
         expected.permission = Some(permission);
         body
     } else {
-        RequestBody::new(body, sent)
+        RequestBody::new(body, upload)
     };
     (Request::from_parts(head, body), expected)
 }

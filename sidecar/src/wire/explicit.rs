@@ -52,7 +52,10 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet, names: Arc
     };
     let downstream = Prefixed::new(Bytes::new(), socket);
     let draining = inlet.draining.clone();
-    let serving = http1::serve_until_tunnel(answer, downstream, None, draining);
+    let limits = http1::Limits {
+        header_bytes_max: inlet.connect.header_bytes_max,
+    };
+    let serving = http1::serve_until_tunnel(answer, limits, downstream, None, draining);
     let Some(tunnel) = Box::pin(serving).await else {
         return;
     };

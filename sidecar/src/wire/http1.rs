@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -15,7 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::tunnel::{Leg, splice};
+use super::tunnel::{Leg, reset, splice};
 use crate::drain::{Draining, Watch};
 use crate::http::body::Body;
 use crate::proxy::{Arrival, Proxy};
@@ -35,9 +35,37 @@ pub(super) use call::Tunnel;
 pub(super) use target::to_origin_form;
 pub use violation::{VIOLATIONS, Violation, Violations};
 
+/// What a connection may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest header section of a request, in bytes; over it 431.
+    pub header_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes_max: 64 * 1024,
+        }
+    }
+}
+
 /// Serves one connection until it ends, or until a drain has let it finish.
 pub async fn serve<IO>(io: IO, arrival: Arrival, proxy: Proxy, draining: Draining)
 where
+    IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
+{
+    serve_within(Limits::default(), io, arrival, proxy, draining).await;
+}
+
+/// [`serve`], with limits of the caller's.
+pub async fn serve_within<IO>(
+    limits: Limits,
+    io: IO,
+    arrival: Arrival,
+    proxy: Proxy,
+    draining: Draining,
+) where
     IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
 {
     let dialled = arrival.original_destination;
@@ -46,7 +74,7 @@ where
         let shared = Arc::clone(&shared);
         async move { shared.0.answer(request, &shared.1).await }
     };
-    if let Some(tunnel) = serve_until_tunnel(answer, io, Some(dialled), draining).await {
+    if let Some(tunnel) = serve_until_tunnel(answer, limits, io, Some(dialled), draining).await {
         tunnel.carry::<IO>().await;
     }
 }
@@ -56,6 +84,7 @@ where
 /// `dialled` is the server that all its requests go to, where that is one.
 pub(super) async fn serve_until_tunnel<A, F, IO>(
     answer: A,
+    limits: Limits,
     io: IO,
     dialled: Option<SocketAddr>,
     draining: Draining,
@@ -67,41 +96,47 @@ where
 {
     let session = Arc::new(Session::new(answer, dialled));
     let link = Arc::clone(&session.link);
-    let guard = Guard::new(io, HEAD_BYTES_MAX, Arc::clone(&link), &VIOLATIONS);
+    let guard = Guard::new(io, limits.header_bytes_max, Arc::clone(&link), &VIOLATIONS);
     let calls = Arc::clone(&session);
     let service =
         service_fn(move |request| call::answer(Arc::clone(&calls), calls.begin(), request));
-    let connection = builder(HEAD_BYTES_MAX)
+    let mut connection = builder(limits)
         .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
     let mut drain = Watch::new(draining);
     let mut is_draining = false;
     let ended = poll_fn(|cx| {
         // The connection goes first: where it has just ended, there is nothing to drain.
+        let mut connection = Pin::new(&mut connection);
         let ended = connection.as_mut().poll(cx);
         if ended.is_ready() || is_draining || drain.poll(cx).is_pending() {
             return ended;
         }
         is_draining = true;
         connection.as_mut().graceful_shutdown();
-        connection.as_mut().poll(cx)
+        connection.poll(cx)
     })
     .await;
     if let Err(error) = ended {
         count(&error, &link);
     }
+    if link.is_torn()
+        && let Some(parts) = connection.into_parts()
+    {
+        let leg: Leg = parts.io.into_inner().into_inner().0.into();
+        reset(leg.socket);
+    }
     session.take_tunnel()
 }
 
 /// hyper's side: no field of its own, no timer of its own (the guard's costs nothing per request), bounded buffers.
-fn builder(head_bytes_max: usize) -> Builder {
+fn builder(limits: Limits) -> Builder {
     let mut builder = Builder::new();
     builder
         .auto_date_header(false)
         .header_read_timeout(None)
-        .max_header_size(head_bytes_max)
-        .max_buf_size(head_bytes_max.max(BUFFER_BYTES_MAX));
+        .max_header_size(limits.header_bytes_max)
+        .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MAX));
     builder
 }
 
@@ -166,8 +201,6 @@ where
     Some(leg.and_read(held).and_read(unread))
 }
 
-/// Largest header section of a request, in bytes; over it 431.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes that hyper buffers in each direction of a connection, unless the header limit asks for more.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 

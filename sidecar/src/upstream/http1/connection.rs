@@ -13,8 +13,9 @@ use hyper::client::conn::http1::SendRequest;
 use pin_project_lite::pin_project;
 use tokio::task::AbortHandle;
 
+use super::Expected;
 use super::idle::Idle;
-use super::progress::{Permission, Progress};
+use super::progress::Progress;
 use super::request_body::RequestBody;
 use crate::http::interim;
 
@@ -111,11 +112,12 @@ impl Connection {
     pub(super) fn begin(
         self: Arc<Self>,
         request: Request<RequestBody>,
-        permission: Option<Permission>,
-    ) -> Result<Exchange<impl Future<Output = Answer> + Send>, Request<RequestBody>> {
+        expected: &Expected,
+    ) -> Result<Exchange<impl Future<Output = Answer> + Send + use<>>, Request<RequestBody>> {
         let answer = match self.sender().as_mut() {
             Some(sender) => {
-                self.progress.begin(permission);
+                self.progress
+                    .begin(expected.permission.clone(), expected.trailers.clone());
                 self.busy.store(true, Ordering::Relaxed);
                 sender.try_send_request(request)
             }

@@ -81,7 +81,10 @@ impl AsyncWrite for Socket {
         if this.progress.is_broken() {
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        let written = match this.progress.waiting_trailers() {
+            Some(section) => section.poll_write(&mut this.stream, cx, &[io::IoSlice::new(buf)]),
+            None => Pin::new(&mut this.stream).poll_write(cx, buf),
+        };
         this.wrote(written, || buf.len())
     }
 
@@ -95,7 +98,10 @@ impl AsyncWrite for Socket {
         if this.progress.is_broken() {
             return Poll::Ready(Ok(asked()));
         }
-        let written = gather::poll_write(&mut this.stream, cx, bufs);
+        let written = match this.progress.waiting_trailers() {
+            Some(section) => section.poll_write(&mut this.stream, cx, bufs),
+            None => gather::poll_write(&mut this.stream, cx, bufs),
+        };
         this.wrote(written, asked)
     }
 

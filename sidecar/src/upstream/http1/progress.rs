@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::http::hop_by_hop;
 use crate::http::interim::{PASSED_MAX, SEEN_MAX};
+use crate::http::trailers::Section;
 
 /// Shared by a connection and its socket.
 #[derive(Debug, Default)]
@@ -25,6 +26,9 @@ pub(super) struct Progress {
     sent_before: AtomicU64,
     /// Writing has failed: no further exchange.
     broken: AtomicBool,
+    /// The request's body may end with trailers.
+    may_have_trailers: AtomicBool,
+    trailers: Mutex<Option<Arc<Section>>>,
     /// No final response head has begun to come in.
     awaits_head: AtomicBool,
     /// More interim heads came in than any server has reason to send.
@@ -70,13 +74,31 @@ impl Permission {
 
 impl Progress {
     /// Begins an exchange.
-    pub(super) fn begin(&self, permission: Option<Permission>) {
+    pub(super) fn begin(&self, permission: Option<Permission>, trailers: Option<Arc<Section>>) {
         self.sent_before
             .store(self.sent.load(Ordering::Relaxed), Ordering::Relaxed);
         self.awaits_head.store(true, Ordering::Relaxed);
         if permission.is_some() {
             self.interim().permission = permission;
         }
+        self.may_have_trailers
+            .store(trailers.is_some(), Ordering::Relaxed);
+        if trailers.is_some() {
+            *self.trailers() = trailers;
+        }
+    }
+
+    /// The request's trailers, if they are what is to be written now.
+    pub(super) fn waiting_trailers(&self) -> Option<Arc<Section>> {
+        if !self.may_have_trailers.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.trailers().clone().filter(|section| section.waits())
+    }
+
+    fn trailers(&self) -> MutexGuard<'_, Option<Arc<Section>>> {
+        // Nothing under this lock panics.
+        self.trailers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The system took bytes.
@@ -225,7 +247,7 @@ mod tests {
 
     fn taken(pieces: &[&str]) -> Vec<(u16, String)> {
         let progress = Progress::default();
-        progress.begin(None);
+        progress.begin(None, None);
         for piece in pieces {
             progress.received(piece.as_bytes());
         }
@@ -267,7 +289,7 @@ mod tests {
     #[test]
     fn interim_heads_without_end_are_not_kept_and_not_endured() {
         let progress = Progress::default();
-        progress.begin(None);
+        progress.begin(None, None);
         for _ in 0..SEEN_MAX {
             progress.received(HINTS.as_bytes());
         }
@@ -281,7 +303,7 @@ mod tests {
     fn each_exchange_has_its_own_count() {
         let progress = Progress::default();
         for _ in 0..SEEN_MAX {
-            progress.begin(None);
+            progress.begin(None, None);
             progress.received(HINTS.as_bytes());
             progress.received(b"HTTP/1.1 200 OK\r\n\r\n");
         }

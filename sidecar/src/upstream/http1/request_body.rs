@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use super::progress::Permission;
 use crate::http::body::{Body, BodyError};
+use crate::http::trailers::Section;
 
 /// A request body as hyper sends it. Small, since a request is moved often, and mostly has none.
 #[derive(Debug)]
@@ -25,8 +26,16 @@ pub(super) struct RequestBody(Option<Box<Sending>>);
 struct Sending {
     body: Body,
     gate: Gate,
+    upload: Upload,
+}
+
+/// What a body tells those who wait for its response.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
     /// Set when hyper lets go of the body: then it has taken all of it, or the connection has failed.
-    sent: Arc<AtomicBool>,
+    pub(super) sent: Arc<AtomicBool>,
+    /// Where trailers go.
+    pub(super) trailers: Option<Arc<Section>>,
 }
 
 #[derive(Debug)]
@@ -50,20 +59,20 @@ impl RequestBody {
         Self(None)
     }
 
-    /// A body that is sent at once, and sets `sent` when it is through.
-    pub(super) fn new(body: Body, sent: Arc<AtomicBool>) -> Self {
+    /// A body that is sent at once.
+    pub(super) fn new(body: Body, upload: Upload) -> Self {
         let gate = Gate::Open;
-        Self(Some(Box::new(Sending { body, gate, sent })))
+        Self(Some(Box::new(Sending { body, gate, upload })))
     }
 
     /// A body that waits for permission, or until a server that knows no `100 Continue` has had its time.
-    pub(super) fn awaiting_permission(body: Body, sent: Arc<AtomicBool>) -> (Self, Permission) {
+    pub(super) fn awaiting_permission(body: Body, upload: Upload) -> (Self, Permission) {
         let (sender, permission) = oneshot::channel();
         let gate = Gate::Waiting(Waiting {
             permission,
             patience: Box::pin(tokio::time::sleep(PATIENCE)),
         });
-        let body = Self(Some(Box::new(Sending { body, gate, sent })));
+        let body = Self(Some(Box::new(Sending { body, gate, upload })));
         (body, Permission::new(sender))
     }
 }
@@ -104,7 +113,16 @@ impl http_body::Body for RequestBody {
             return Poll::Ready(None);
         };
         ready!(sending.poll_gate(cx));
-        Pin::new(&mut sending.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut sending.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            if let Some(section) = &sending.upload.trailers {
+                section.put(trailers);
+            }
+            return Poll::Ready(None);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -123,7 +141,7 @@ impl http_body::Body for RequestBody {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.sent.store(true, Ordering::Relaxed);
+        self.upload.sent.store(true, Ordering::Relaxed);
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
@@ -60,6 +60,7 @@ impl<A> Session<A> {
             body: None,
             link: Arc::clone(&self.link),
             hides_emptiness: false,
+            client: Version::HTTP_11,
         }
     }
 
@@ -110,7 +111,8 @@ where
     }
     let is_connect = request.method() == Method::CONNECT;
     // RFC 9110 §15.2: HTTP/1.0 clients get no interim responses.
-    let takes_interim = request.version() == Version::HTTP_11;
+    outgoing.client = request.version();
+    let takes_interim = outgoing.client == Version::HTTP_11;
     // Pinned where it is made: the proxy's whole answer is a large future, and every move of it costs.
     let mut answer = pin!((session.answer)(request));
     let mut place = Place::new();
@@ -226,6 +228,8 @@ pub(super) struct Outgoing {
     link: Arc<Link>,
     /// An empty body that does not say so before it is asked.
     hides_emptiness: bool,
+    /// What the application speaks.
+    client: Version,
 }
 
 impl http_body::Body for Outgoing {
@@ -236,10 +240,25 @@ impl http_body::Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().body {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
+        let this = self.get_mut();
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) if frame.is_trailers() => {
+                if let Some(trailers) = frame.trailers_ref()
+                    && this.client == Version::HTTP_11
+                {
+                    this.link.trailers.put(trailers);
+                }
+                return Poll::Ready(None);
+            }
+            // Without chunks the connection's end would be the response's.
+            Some(Err(_)) if this.client == Version::HTTP_10 => this.link.tear(),
+            Some(_) | None => {}
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -285,7 +285,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        if this.link.trailers.waits() {
+            let buffers = [io::IoSlice::new(buf)];
+            return this.link.trailers.poll_write(&mut this.io, cx, &buffers);
+        }
+        Pin::new(&mut this.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -293,7 +298,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        gather::poll_write(&mut self.get_mut().io, cx, bufs)
+        let this = self.get_mut();
+        if this.link.trailers.waits() {
+            return this.link.trailers.poll_write(&mut this.io, cx, bufs);
+        }
+        gather::poll_write(&mut this.io, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

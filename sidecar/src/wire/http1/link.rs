@@ -9,11 +9,17 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker, ready};
 
+use crate::http::trailers::Section;
+
 /// Shared by one connection's [guard](super::guard) and its calls.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     phase: AtomicU8,
     refused: AtomicBool,
+    /// A response's trailers.
+    pub(super) trailers: Section,
+    /// A response broke off whose end only the connection's tells.
+    torn: AtomicBool,
     /// Interim response heads wait to be written.
     has_interim: AtomicBool,
     interim: Mutex<Vec<u8>>,
@@ -74,6 +80,16 @@ impl Link {
     /// Whether the guard has refused the connection's bytes.
     pub(super) fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A response broke off, and an ordinary close would make it look whole.
+    pub(super) fn tear(&self) {
+        self.torn.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection has to end with a reset.
+    pub(super) fn is_torn(&self) -> bool {
+        self.torn.load(Ordering::Relaxed)
     }
 
     /// Adds an interim response head to those that the guard writes when hyper has nothing to write.

@@ -55,8 +55,9 @@ where
             )
         }
     };
+    let limits = Limits::default();
     let served = tokio::spawn(async move {
-        if let Some(tunnel) = serve_until_tunnel(answer, ours, Some(addr), draining).await {
+        if let Some(tunnel) = serve_until_tunnel(answer, limits, ours, Some(addr), draining).await {
             tunnel.carry::<IO>().await;
         }
     });

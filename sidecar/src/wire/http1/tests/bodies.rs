@@ -85,29 +85,85 @@ async fn a_post_without_a_body_is_not_given_one() {
 }
 
 #[tokio::test]
-async fn announced_trailers_pass_in_both_directions() {
-    let mut rig = rig().await;
-    say(
-        &mut rig.app,
-        "POST / HTTP/1.1\r\nHost: shop\r\nTE: trailers\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n\
-         1\r\na\r\n0\r\nX-Sum: 7\r\n\r\n",
-    )
-    .await;
-    let mut server = rig.accept().await;
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"0\r\nx-sum: 7\r\n\r\n") {
-        assert_ne!(within(server.read_buf(&mut bytes)).await.unwrap(), 0);
+async fn trailers_pass_in_both_directions_announced_or_not() {
+    for (asking, announced) in [("", ""), ("TE: trailers\r\n", "Trailer: X-Sum\r\n")] {
+        let mut rig = rig().await;
+        say(
+            &mut rig.app,
+            &format!(
+                "POST / HTTP/1.1\r\nHost: shop\r\n{asking}{announced}Transfer-Encoding: chunked\r\n\r\n\
+                 1\r\na\r\n0\r\nX-Sum: 7\r\nHost: other\r\n\r\n"
+            ),
+        )
+        .await;
+        let mut server = rig.accept().await;
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n1\r\na\r\n0\r\nx-sum: 7\r\n\r\n") {
+            assert_ne!(within(server.read_buf(&mut bytes)).await.unwrap(), 0);
+        }
+        say(
+            &mut server,
+            &format!(
+                "HTTP/1.1 200 OK\r\n{announced}Transfer-Encoding: chunked\r\n\r\n\
+                 1\r\nb\r\n0\r\nX-Sum: 8\r\n\r\n"
+            ),
+        )
+        .await;
+        let announced = announced.replace("Trailer", "trailer");
+        hear(
+            &mut rig.app,
+            &format!(
+                "HTTP/1.1 200 OK\r\n{announced}transfer-encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nx-sum: 8\r\n\r\n"
+            ),
+        )
+        .await;
+        // Both connections go on.
+        say(&mut rig.app, GET).await;
+        hear(&mut server, GET_SENT).await;
+        say(&mut server, OK).await;
+        hear(&mut rig.app, OK_PASSED).await;
     }
+}
+
+#[tokio::test]
+async fn trailers_behind_a_large_body_pass() {
+    let mut rig = rig().await;
+    say(&mut rig.app, GET).await;
+    let mut server = rig.accept().await;
+    hear(&mut server, GET_SENT).await;
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let body = format!("{}0\r\nX-Sum: 8\r\n\r\n", chunk.repeat(40));
+    let sends = async {
+        say(
+            &mut server,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+        .await;
+        say(&mut server, &body).await;
+    };
+    let mut bytes = Vec::new();
+    let reads = async {
+        while !bytes.ends_with(b"\r\n0\r\nx-sum: 8\r\n\r\n") {
+            assert_ne!(within(rig.app.read_buf(&mut bytes)).await.unwrap(), 0);
+        }
+    };
+    tokio::join!(sends, reads);
+    let text = String::from_utf8(bytes).unwrap();
+    assert_eq!(text.matches('x').count(), 40 * 0x10000 + 1);
+}
+
+#[tokio::test]
+async fn an_http10_client_gets_no_trailers() {
+    let mut rig = rig().await;
+    say(&mut rig.app, "GET / HTTP/1.0\r\nHost: shop\r\n\r\n").await;
+    let mut server = rig.accept().await;
+    hear(&mut server, GET_SENT).await;
     say(
         &mut server,
-        "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nX-Sum: 8\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 8\r\n\r\n",
     )
     .await;
-    hear(
-        &mut rig.app,
-        "HTTP/1.1 200 OK\r\ntrailer: X-Sum\r\ntransfer-encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nx-sum: 8\r\n\r\n",
-    )
-    .await;
+    hear_last(&mut rig.app, "HTTP/1.0 200 OK\r\n\r\nhi").await;
 }
 
 #[tokio::test]
@@ -191,4 +247,21 @@ async fn a_response_that_breaks_off_is_not_made_a_whole_one() {
         drop(server);
         hear_last(&mut rig.app, "").await;
     }
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_resets_a_client_that_could_take_it_for_whole() {
+    let mut rig = rig().await;
+    say(&mut rig.app, "GET / HTTP/1.0\r\nHost: shop\r\n\r\n").await;
+    let mut server = rig.accept().await;
+    hear(&mut server, GET_SENT).await;
+    say(
+        &mut server,
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
+    )
+    .await;
+    hear(&mut rig.app, "HTTP/1.0 200 OK\r\n\r\nhi").await;
+    drop(server);
+    let error = within(rig.app.read_u8()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }

@@ -46,7 +46,7 @@ async fn heads_with_two_meanings_get_a_400_and_a_close() {
 
 #[tokio::test]
 async fn heads_over_the_limits_get_a_431_and_a_close() {
-    let long = "x".repeat(HEAD_BYTES_MAX);
+    let long = "x".repeat(64 * 1024);
     let many = "A: b\r\n".repeat(101);
     for text in [
         format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n"),
@@ -59,7 +59,7 @@ async fn heads_over_the_limits_get_a_431_and_a_close() {
 #[tokio::test]
 async fn a_head_just_below_the_limit_passes() {
     let mut rig = rig().await;
-    let value = "x".repeat(HEAD_BYTES_MAX - 100);
+    let value = "x".repeat(64 * 1024 - 100);
     say(
         &mut rig.app,
         &format!("GET / HTTP/1.1\r\nHost: shop\r\nA: {value}\r\n\r\n"),
