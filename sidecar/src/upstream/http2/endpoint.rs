@@ -331,6 +331,11 @@ impl Endpoint {
         }
     }
 
+    /// The peer cannot be talked to on the loan's connection: it gets no further call, and ends with those that it has.
+    pub(super) fn avoid(&self, loan: &Loan) {
+        lock(&self.state).forget(loan.connection());
+    }
+
     /// The peer changed how many streams it takes.
     pub(super) fn streams_max_changed(&self, id: u64, streams_max: usize) {
         let mut state = lock(&self.state);

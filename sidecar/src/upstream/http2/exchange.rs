@@ -61,7 +61,12 @@ pub(super) async fn exchange(
     };
     let response = poll_fn(|cx| exchange.poll_head(cx)).await;
     waiting.is_over = true;
-    let response = response.map_err(|failure| failure.of(endpoint.addr()))?;
+    let response = response.map_err(|failure| {
+        if matches!(failure, Failure::Interim(_)) {
+            endpoint.avoid(&loan);
+        }
+        failure.of(endpoint.addr())
+    })?;
     drop(waiting);
     let upload = exchange.upload;
     Ok(response.map(|stream| {

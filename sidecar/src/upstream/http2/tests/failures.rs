@@ -83,6 +83,27 @@ async fn interim_responses_without_end_are_a_malformed_response() {
 }
 
 #[tokio::test]
+async fn a_connection_flooded_with_interim_responses_gets_no_further_call() {
+    let addr = raw::server(raw::streams_max(10), |number, mut peer| async move {
+        let stream = peer.read_kind(raw::HEADERS).await.unwrap().stream;
+        if number > 0 {
+            return peer.write(&answer(stream)).await;
+        }
+        let hints = [&[0x08, 3][..], b"103"].concat();
+        let hints = raw::frame(raw::HEADERS, raw::END_HEADERS, stream, &hints);
+        peer.write(&hints.repeat(interim::SEEN_MAX + 1)).await;
+        // It hears nothing of what comes next.
+        std::future::pending().await
+    })
+    .await;
+    let pool = pool();
+    pool.send(addr, request(Body::Empty)).await.unwrap_err();
+    let again = pool.send(addr, request(Body::Empty));
+    let again = tokio::time::timeout(Duration::from_secs(5), again).await;
+    assert_eq!(again.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn protocols_are_not_switched() {
     let error = failure_when(|stream| {
         let switching = [&[0x08, 3][..], b"101"].concat();
