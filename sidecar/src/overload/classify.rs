@@ -262,6 +262,7 @@ fn delay(facts: &RetryFacts<'_>) -> Duration {
     if is_immediate(facts) {
         asked
     } else {
+        // A server may ask for longer than a clock can count.
         asked.saturating_add(facts.backoff)
     }
 }

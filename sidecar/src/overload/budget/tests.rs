@@ -74,6 +74,19 @@ fn the_balance_settles_at_two_seconds_of_deposits() {
 }
 
 #[test]
+fn a_destination_that_was_silent_for_a_month_leaks_as_ever() {
+    let mut now = Instant::now();
+    let budget = Budget::new(TENTH, now);
+    now += Duration::from_hours(30 * 24);
+    for _ in 0..20_000 {
+        now += Duration::from_millis(1);
+        budget.deposit(now);
+    }
+    let balance = budget.balance_milli(now);
+    assert!((190_000..=205_000).contains(&balance), "{balance}");
+}
+
+#[test]
 fn raising_and_lowering_the_burst_gives_nothing_away() {
     let now = Instant::now();
     let budget = Budget::new(TENTH, now);

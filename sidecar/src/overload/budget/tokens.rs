@@ -61,8 +61,8 @@ impl Tokens {
 fn leaked(word: u64, burst: u32, clock: u32) -> (u32, u32) {
     let (at, balance) = split(word);
     let elapsed = clock.wrapping_sub(at);
-    // Another thread may have been here with a later clock: that is a huge difference, and means no time has passed.
-    if elapsed > u32::MAX / 2 {
+    // Another thread may have been here with a clock that is a little later: no time has passed.
+    if elapsed > u32::MAX - AHEAD_MS_MAX {
         return (at, balance);
     }
     let Some(above) = balance.checked_sub(burst).filter(|above| *above > 0) else {
@@ -87,3 +87,6 @@ fn split(word: u64) -> (u32, u32) {
 }
 
 const LEAK_STEP_MS: u32 = 20;
+/// Most milliseconds that one thread's clock reading can be ahead of another's: a minute is far more than any pause
+/// between reading the clock and writing the word. All longer differences are time that has passed, up to 49 days of it.
+const AHEAD_MS_MAX: u32 = 60_000;

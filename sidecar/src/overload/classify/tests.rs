@@ -292,6 +292,20 @@ fn the_servers_wait_comes_on_top_of_the_backoff_and_counts_against_the_deadline(
 }
 
 #[test]
+fn a_wait_beyond_every_clock_is_a_no_and_no_overflow() {
+    let rule = policy::Retry::default();
+    let end = with_pushback(Pushback::After(Duration::MAX));
+    for time_left in [None, Some(Duration::from_secs(1))] {
+        let facts = RetryFacts {
+            time_left,
+            p50: Some(Duration::from_secs(2)),
+            ..facts(end, &rule)
+        };
+        assert_eq!(decide(&facts), RetryDecision::No(Reason::Pushback));
+    }
+}
+
+#[test]
 fn timeouts_and_retries_of_retries_cost_two() {
     let rule = policy::Retry::default();
     let errors = errors();
