@@ -130,9 +130,8 @@ impl Replay {
         if matches!(kept.end, End::No)
             && let Some(frame) = ready!(kept.poll_source(cx))
         {
-            if frame.is_ok() && matches!(kept.state, Keeping::All) {
-                self.position += 1;
-            }
+            // Nothing is kept of an empty frame, nor of any once the body is outgrown.
+            self.position = kept.frames.len();
             self.end_passed = frame.is_err();
             return Poll::Ready(Some(frame.map(Frame::data)));
         }
@@ -227,10 +226,13 @@ impl Kept {
     }
 
     fn keep(&mut self, data: &Bytes) {
-        if matches!(self.state, Keeping::Outgrown) {
+        if matches!(self.state, Keeping::Outgrown) || data.is_empty() {
             return;
         }
-        if self.bytes + data.len() > self.bytes_max || !self.budget.take(data.len()) {
+        if self.frames.len() >= FRAMES_MAX
+            || self.bytes + data.len() > self.bytes_max
+            || !self.budget.take(data.len())
+        {
             self.state = Keeping::Outgrown;
             self.forget();
         } else {
@@ -251,6 +253,9 @@ impl Drop for Kept {
     }
 }
 
+/// Most frames that are kept. A body of so many pieces costs more to hold than its bytes say.
+const FRAMES_MAX: usize = 1024;
+
 fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
     // No code of ours panics while it holds this lock; a poisoned one still holds a whole state.
     kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -261,6 +266,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::upstream::http2::testing::source;
 
     fn budget() -> Arc<ByteBudget> {
         Arc::new(ByteBudget::new(1024))
@@ -294,6 +300,27 @@ mod tests {
         let newer = replayable.body();
         assert!(matches!(bytes(abandoned).await, Err(BodyError::Superseded)));
         assert_eq!(bytes(newer).await.unwrap(), "hello");
+    }
+
+    #[tokio::test]
+    async fn a_body_of_too_many_pieces_streams_but_is_not_replayed() {
+        let (sender, body) = source().await;
+        let replayable = Replayable::new(body, 1 << 20, Arc::new(ByteBudget::new(1 << 20)));
+        let read = tokio::spawn(bytes(replayable.body()));
+        for _ in 0..=FRAMES_MAX {
+            sender.send(Bytes::from_static(b"a")).await.unwrap();
+        }
+        drop(sender);
+        assert_eq!(read.await.unwrap().unwrap().len(), FRAMES_MAX + 1);
+        assert!(!replayable.is_replayable());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_an_empty_piece() {
+        let replayable = Replayable::new(Body::Empty, 64, budget());
+        lock(&replayable.kept).keep(&Bytes::new());
+        assert_eq!(lock(&replayable.kept).frames.len(), 0);
+        assert!(replayable.is_replayable());
     }
 
     #[tokio::test]
