@@ -1,7 +1,7 @@
 //! The policy document, `weir/v1`: what people and machines write, and what the control API serves.
 //!
 //! A [`Document`] exists only if everything in it is right: parsing reports all mistakes at once, each with its place.
-//! [`Document::compile`] turns it into the [`Policy`](crate::policy::Policy) that the data plane reads.
+//! [`Document::compile`] turns it into the [`Policy`] that the data plane reads.
 
 mod change;
 mod check;
@@ -19,6 +19,7 @@ mod text;
 
 pub use change::{Change, changes, merge_patch};
 pub use error::{DocumentError, Finding};
+pub use quantity::parse_length;
 pub use settings::Settings;
 pub use text::{BYTES_MAX, json_value, text_value};
 

@@ -2,14 +2,15 @@
 //!
 //! [`SETTINGS`] is the reference: name, default, meaning. The documentation is held equal to it by a test.
 
+mod reader;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use control_api::well_known;
-
-use crate::telemetry::log;
 use crate::upstream::connect;
+pub use reader::InvalidSetting;
+use reader::Reader;
 
 /// A setting as people read about it.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +23,7 @@ pub struct Setting {
     pub meaning: &'static str,
 }
 
-/// Every setting of `weir proxy`. The standard `OTEL_*` variables are read as well.
+/// Every setting of `weir proxy`; an empty variable counts as absent. The standard `OTEL_*` variables are read as well.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WEIR_WORKERS",
@@ -101,8 +102,8 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "WEIR_DRAIN_TIME",
-        default: "30s",
-        meaning: "After SIGTERM: longest wait for the application to go and for calls in flight to end. The pod's usual grace period.",
+        default: "20s",
+        meaning: "After SIGTERM: longest time to serve as before, for the application's sake. Calls in flight then get 5 s more; both together stay below a pod's usual grace period of 30 s.",
     },
     Setting {
         name: "WEIR_LOG_LEVEL",
@@ -144,40 +145,20 @@ pub struct Settings {
     pub log_level: String,
 }
 
-/// A variable whose value cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name}={value:?}: expected {expected}")]
-pub struct InvalidSetting {
-    /// The environment variable.
-    pub name: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What would have been right.
-    pub expected: String,
-}
-
 impl Settings {
     /// Reads every setting through `get`, and reports all that are wrong at once.
     ///
     /// # Errors
     /// One entry a variable that cannot be used.
     pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<InvalidSetting>> {
-        let mut read = Reader {
-            get: &get,
-            errors: Vec::new(),
-        };
+        let mut read = Reader::new(&get);
         let settings = Self {
             workers: read.number("WEIR_WORKERS", 1, 64),
             outbound_addrs: read.loopback_addrs("WEIR_OUTBOUND_ADDRS"),
             explicit_proxy_addrs: read.loopback_addrs("WEIR_EXPLICIT_PROXY_ADDRS"),
-            admin_addr: read
-                .parsed(
-                    "WEIR_ADMIN_ADDR",
-                    "an address with a port, like 0.0.0.0:19402",
-                )
-                .unwrap_or(UNSPECIFIED),
+            admin_addr: read.addr("WEIR_ADMIN_ADDR"),
             control_socket: read.path("WEIR_CONTROL_SOCKET").unwrap_or_default(),
-            control_addr: read.loopback_addrs("WEIR_CONTROL_ADDR").into_iter().next(),
+            control_addr: read.loopback_addr("WEIR_CONTROL_ADDR"),
             control_token_file: read.path("WEIR_CONTROL_TOKEN_FILE"),
             policy_file: read.path("WEIR_POLICY_FILE"),
             state_dir: read.path("WEIR_STATE_DIR"),
@@ -200,129 +181,14 @@ impl Settings {
                 "a file with a bearer token, since WEIR_CONTROL_ADDR is set",
             );
         }
-        if read.errors.is_empty() {
-            Ok(settings)
-        } else {
-            Err(read.errors)
-        }
+        read.finish(settings)
     }
 }
-
-/// Reads variables and collects what is wrong with them.
-struct Reader<'a> {
-    get: &'a dyn Fn(&str) -> Option<String>,
-    errors: Vec<InvalidSetting>,
-}
-
-impl Reader<'_> {
-    /// The variable's value, or its default; `None` where both are empty.
-    fn text(&self, name: &str) -> Option<String> {
-        let default = SETTINGS
-            .iter()
-            .find(|setting| setting.name == name)
-            .map_or("", |setting| setting.default);
-        let value = (self.get)(name).unwrap_or_else(|| default.to_owned());
-        Some(value.trim().to_owned()).filter(|value| !value.is_empty())
-    }
-
-    fn refuse(&mut self, name: &'static str, value: &str, expected: &str) {
-        self.errors.push(InvalidSetting {
-            name,
-            value: value.to_owned(),
-            expected: expected.to_owned(),
-        });
-    }
-
-    fn parsed<T: std::str::FromStr>(&mut self, name: &'static str, expected: &str) -> Option<T> {
-        let value = self.text(name)?;
-        let parsed = value.parse().ok();
-        if parsed.is_none() {
-            self.refuse(name, &value, expected);
-        }
-        parsed
-    }
-
-    fn number(&mut self, name: &'static str, min: usize, max: usize) -> usize {
-        let expected = format!("a whole number from {min} to {max}");
-        match self.parsed::<usize>(name, &expected) {
-            Some(number) if (min..=max).contains(&number) => number,
-            Some(number) => {
-                self.refuse(name, &number.to_string(), &expected);
-                min
-            }
-            None => min,
-        }
-    }
-
-    fn duration(&mut self, name: &'static str) -> Duration {
-        let expected = "a length of time like 250ms, 5s or 1m, above 0 and at most 1h";
-        let Some(value) = self.text(name) else {
-            return Duration::ZERO;
-        };
-        match parse_duration(&value) {
-            Some(duration) if !duration.is_zero() && duration <= Duration::from_secs(3600) => {
-                duration
-            }
-            Some(_) | None => {
-                self.refuse(name, &value, expected);
-                Duration::ZERO
-            }
-        }
-    }
-
-    fn log_level(&mut self, name: &'static str) -> String {
-        let level = self.text(name).unwrap_or_default();
-        if let Err(error) = log::check_level(&level) {
-            self.refuse(name, &level, &error.to_string());
-        }
-        level
-    }
-
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        self.text(name).map(PathBuf::from)
-    }
-
-    fn loopback_addrs(&mut self, name: &'static str) -> Vec<SocketAddr> {
-        let Some(value) = self.text(name).filter(|value| value != "none") else {
-            return Vec::new();
-        };
-        let mut addrs = Vec::new();
-        for part in value.split(',').map(str::trim) {
-            match part.parse::<SocketAddr>() {
-                Ok(addr) if addr.ip().is_loopback() => addrs.push(addr),
-                Ok(_) | Err(_) => {
-                    self.refuse(
-                        name,
-                        part,
-                        "a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401",
-                    );
-                }
-            }
-        }
-        addrs
-    }
-}
-
-fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (amount, unit) = text.split_at_checked(digits)?;
-    let amount: u64 = amount.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(amount)),
-        "s" => Some(Duration::from_secs(amount)),
-        "m" => amount.checked_mul(60).map(Duration::from_secs),
-        "h" => amount.checked_mul(3600).map(Duration::from_secs),
-        _ => None,
-    }
-}
-
-const UNSPECIFIED: SocketAddr = SocketAddr::new(
-    std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-    well_known::ADMIN_PORT,
-);
 
 #[cfg(test)]
 mod tests {
+    use control_api::well_known;
+
     use super::*;
 
     fn from(variables: &[(&str, &str)]) -> Result<Settings, Vec<InvalidSetting>> {
@@ -386,6 +252,30 @@ mod tests {
             WEIR_OUTBOUND_ADDRS="0.0.0.0:1": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
             WEIR_DRAIN_TIME="soon": expected a length of time like 250ms, 5s or 1m, above 0 and at most 1h"#]]
         .assert_eq(&text.join("\n"));
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_absent() {
+        let empty: Vec<_> = SETTINGS.iter().map(|setting| (setting.name, " ")).collect();
+        let (with, without) = (from(&empty).unwrap(), from(&[]).unwrap());
+        assert_eq!(format!("{with:?}"), format!("{without:?}"));
+    }
+
+    #[test]
+    fn the_drain_ends_within_a_pods_usual_grace_period() {
+        let finish_time = crate::drain::Settings::default().finish_time;
+        let drain_time = from(&[]).unwrap().drain_time;
+        assert_eq!(drain_time, crate::drain::Settings::default().drain_time);
+        assert!(drain_time + finish_time < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn one_of_several_control_addresses_is_not_chosen_silently() {
+        let errors = from(&[
+            ("WEIR_CONTROL_ADDR", "127.0.0.1:19404,[::1]:19404"),
+            ("WEIR_CONTROL_TOKEN_FILE", "/t"),
+        ]);
+        assert_eq!(errors.unwrap_err().len(), 1);
     }
 
     #[test]

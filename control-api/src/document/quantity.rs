@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+/// Reads a length of time as documents write it: a whole number with its unit, such as `250ms`, `10s` or `1h`.
+#[must_use]
+pub fn parse_length(text: &str) -> Option<Duration> {
+    Length::parse(text).map(|length| length.0)
+}
+
 /// A length of time: a whole number and its unit, `250ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Length(pub(super) Duration);
