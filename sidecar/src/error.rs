@@ -153,13 +153,32 @@ impl Shed {
             Self::Ejected => "ejected",
         }
     }
+
+    /// The reason in words, for whoever reads the response.
+    #[must_use]
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::QueueFull => "as many calls wait for the destination as may",
+            Self::QueueTimeout => "the call waited for the whole queue timeout without its turn",
+            Self::QueueStanding => {
+                "the destination has been slower than its calls come for a while, and this one waited too long"
+            }
+            Self::Displaced => "a more important call needed this one's place in the queue",
+            Self::DeadlineUnreachable => {
+                "the call's deadline would pass before it could be answered"
+            }
+            Self::Ejected => {
+                "the endpoint failed so often in a row that it is left alone for a while"
+            }
+        }
+    }
 }
 
 /// Why a call brought no response from its destination.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// weir refused it.
-    #[error("shed: {}", .shed.reason())]
+    #[error("{}; `weirctl decisions` shows the numbers", .shed.explanation())]
     Shed {
         /// Why.
         shed: Shed,
@@ -169,6 +188,9 @@ pub enum CallError {
     /// The last attempt failed.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// The last attempt failed, and the retry budget refused another one.
+    #[error(transparent)]
+    Exhausted(UpstreamError),
     /// The call's deadline passed.
     #[error("the call's deadline of {deadline:?} passed")]
     DeadlineExceeded {

@@ -1,15 +1,19 @@
 //! weir's data plane: intercepts, correlates, holds back and retries a pod's outbound calls.
 //!
-//! The modules stand in dependency order: each uses only those above it. A call passes them like this:
+//! The modules stand in dependency order: each uses only those above it (blank lines keep rustfmt from sorting them). A
+//! call passes them like this:
 //!
 //! ```text
 //! accept -> original_dst -> detect -> decode | Call::begin | Record(Retry(Admit(Attempt(Upstream)))) | respond -> encode
 //! intercept, connection      wire            | call        | stack                          upstream | respond    wire
 //! ```
 
-pub mod error;
 pub mod http;
+
+pub mod error;
+
 pub mod overload;
+
 pub mod telemetry;
 
 pub mod intercept;
@@ -20,9 +24,9 @@ pub mod call;
 
 pub mod upstream;
 
-pub mod stack;
-
 pub mod respond;
+
+pub mod stack;
 
 pub mod drain;
 
@@ -40,8 +44,8 @@ pub mod run;
 
 pub mod redirect;
 
-pub mod app;
-
 pub mod demo;
 
 pub mod cli;
+
+pub mod app;

@@ -95,7 +95,7 @@ impl Proxy {
         };
         let mut response = match self.stack.clone().call(outgoing).await {
             Ok(response) => response,
-            Err(error) => respond::with(&error, &call),
+            Err(error) => respond::with(&error, &call).map(ResponseBody::new),
         };
         response
             .headers_mut()

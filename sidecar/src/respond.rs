@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use crate::call::Call;
 use crate::error::{CallError, Shed, UpstreamError};
 use crate::http::body::Body;
-use crate::stack::ResponseBody;
 use crate::telemetry::record::{Outcome, Protocol};
 
 /// What follows from an error.
@@ -44,7 +43,7 @@ pub fn facts(error: &CallError) -> Facts {
             Outcome::TimedOut,
             "deadline_exceeded",
         ),
-        CallError::Upstream(error) => {
+        CallError::Upstream(error) | CallError::Exhausted(error) => {
             let (status, grpc_status, outcome) = match error {
                 UpstreamError::ConnectTimeout { .. } => (
                     StatusCode::GATEWAY_TIMEOUT,
@@ -81,8 +80,8 @@ pub fn facts(error: &CallError) -> Facts {
     }
 }
 
-/// A shed call was not processed, so UNAVAILABLE is true; where the destination itself is full, RESOURCE_EXHAUSTED says
-/// that a retry elsewhere will not help.
+/// A shed call was not processed, so `UNAVAILABLE` is true; where the destination itself is full, `RESOURCE_EXHAUSTED`
+/// says that a retry elsewhere will not help.
 fn grpc_shed(shed: Shed) -> u16 {
     match shed {
         Shed::QueueFull | Shed::QueueTimeout | Shed::QueueStanding | Shed::Displaced => {
@@ -95,15 +94,19 @@ fn grpc_shed(shed: Shed) -> u16 {
 
 /// The response for a call that failed with `error`.
 #[must_use]
-pub fn with(error: &CallError, call: &Call) -> Response<ResponseBody> {
+pub fn with(error: &CallError, call: &Call) -> Response<Body> {
     let facts = facts(error);
     let mut response = match (call.protocol, reset_reason(error)) {
         (Protocol::Http2 | Protocol::Grpc, Some(reason)) => reset(reason),
         (Protocol::Grpc, None) => grpc(&facts, error),
         (Protocol::Http1 | Protocol::Http2, _) => problem(&facts, error, call),
     };
-    if let CallError::Shed { shed, retry_after } = error {
-        mark_shed(&mut response, *shed, *retry_after, call.protocol);
+    match error {
+        CallError::Shed { shed, retry_after } => {
+            mark_shed(&mut response, *shed, *retry_after, call.protocol);
+        }
+        CallError::Exhausted(_) => mark_exhausted(&mut response),
+        CallError::Upstream(_) | CallError::DeadlineExceeded { .. } => {}
     }
     response
 }
@@ -113,27 +116,32 @@ pub fn with(error: &CallError, call: &Call) -> Response<ResponseBody> {
 pub struct ResetStream(pub h2::Reason);
 
 fn reset_reason(error: &CallError) -> Option<h2::Reason> {
+    let (CallError::Upstream(error) | CallError::Exhausted(error)) = error else {
+        return None;
+    };
     match error {
-        CallError::Upstream(UpstreamError::Reset { reason, .. }) => *reason,
-        CallError::Upstream(UpstreamError::RefusedStream { .. }) => {
-            Some(h2::Reason::REFUSED_STREAM)
-        }
-        CallError::Upstream(_) | CallError::Shed { .. } | CallError::DeadlineExceeded { .. } => {
-            None
-        }
+        UpstreamError::Reset { reason, .. } => *reason,
+        UpstreamError::RefusedStream { .. } => Some(h2::Reason::REFUSED_STREAM),
+        UpstreamError::Connect { .. }
+        | UpstreamError::ConnectTimeout { .. }
+        | UpstreamError::NotSent { .. }
+        | UpstreamError::GoAway { .. }
+        | UpstreamError::AttemptTimeout { .. }
+        | UpstreamError::Malformed { .. }
+        | UpstreamError::RequestBody(_) => None,
     }
 }
 
-fn reset(reason: h2::Reason) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::new(Body::Empty));
+fn reset(reason: h2::Reason) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::BAD_GATEWAY;
     response.extensions_mut().insert(ResetStream(reason));
     response
 }
 
 /// gRPC over HTTP/2, "Trailers-Only": the status is in the only header block, and the HTTP status is 200.
-fn grpc(facts: &Facts, error: &CallError) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::new(Body::Empty));
+fn grpc(facts: &Facts, error: &CallError) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(GRPC_STATUS, HeaderValue::from(facts.grpc_status));
@@ -146,10 +154,10 @@ fn grpc(facts: &Facts, error: &CallError) -> Response<ResponseBody> {
 }
 
 /// RFC 9457.
-fn problem(facts: &Facts, error: &CallError, call: &Call) -> Response<ResponseBody> {
+fn problem(facts: &Facts, error: &CallError, call: &Call) -> Response<Body> {
     let body = serde_json::json!({
         "type": format!("urn:weir:{}", facts.kind),
-        "title": title(facts.outcome),
+        "title": title(error),
         "status": facts.status.as_u16(),
         "detail": error.to_string(),
         "destination": &*call.destination.name,
@@ -165,7 +173,7 @@ fn problem(facts: &Facts, error: &CallError, call: &Call) -> Response<ResponseBo
     } else {
         Body::full(body)
     };
-    let mut response = Response::new(ResponseBody::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = facts.status;
     response.headers_mut().insert(
         CONTENT_TYPE,
@@ -177,22 +185,25 @@ fn problem(facts: &Facts, error: &CallError, call: &Call) -> Response<ResponseBo
     response
 }
 
-fn title(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Shed => "weir held this call back",
-        Outcome::TimedOut => "The call ran out of time",
-        Outcome::Answered | Outcome::Failed | Outcome::Unreachable | Outcome::Cancelled => {
-            "The destination did not answer"
-        }
+fn title(error: &CallError) -> &'static str {
+    match error {
+        CallError::Shed { .. } => "weir held this call back",
+        CallError::DeadlineExceeded { .. } => "The call ran out of time",
+        CallError::Upstream(error) | CallError::Exhausted(error) => match error {
+            UpstreamError::AttemptTimeout { .. } => "The call ran out of time",
+            UpstreamError::RequestBody(_) => "The request's body ended early",
+            UpstreamError::Connect { .. }
+            | UpstreamError::ConnectTimeout { .. }
+            | UpstreamError::NotSent { .. }
+            | UpstreamError::RefusedStream { .. }
+            | UpstreamError::GoAway { .. }
+            | UpstreamError::Reset { .. }
+            | UpstreamError::Malformed { .. } => "The destination did not answer",
+        },
     }
 }
 
-fn mark_shed(
-    response: &mut Response<ResponseBody>,
-    shed: Shed,
-    retry_after: Duration,
-    protocol: Protocol,
-) {
+fn mark_shed(response: &mut Response<Body>, shed: Shed, retry_after: Duration, protocol: Protocol) {
     let millis = HeaderValue::from(u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX));
     let headers = response.headers_mut();
     headers.insert(SHED, HeaderValue::from_static(shed.reason()));
@@ -200,23 +211,15 @@ fn mark_shed(
     match protocol {
         Protocol::Grpc => headers.insert(GRPC_RETRY_PUSHBACK_MS, millis),
         // Whole seconds (RFC 9110 §10.2.3), rounded up: never earlier than we mean.
-        Protocol::Http1 | Protocol::Http2 => headers.insert(
-            RETRY_AFTER,
-            HeaderValue::from(
-                retry_after
-                    .as_secs_f64()
-                    .ceil()
-                    .max(1.0)
-                    .to_string()
-                    .parse()
-                    .unwrap_or(1u64),
-            ),
-        ),
+        Protocol::Http1 | Protocol::Http2 => {
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+        }
     };
 }
 
-/// Marks a response whose retry the budget refused, so that nobody above retries either.
-pub fn mark_exhausted(response: &mut Response<ResponseBody>) {
+/// Marks a failure whose retry the budget refused, so that nobody above retries either.
+pub fn mark_exhausted<B>(response: &mut Response<B>) {
     response
         .headers_mut()
         .insert(RETRY, HeaderValue::from_static("exhausted"));
@@ -254,3 +257,6 @@ const SHED: HeaderName = HeaderName::from_static(header::SHED);
 const GRPC_STATUS: HeaderName = HeaderName::from_static(header::GRPC_STATUS);
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static(header::GRPC_MESSAGE);
 const GRPC_RETRY_PUSHBACK_MS: HeaderName = HeaderName::from_static(header::GRPC_RETRY_PUSHBACK_MS);
+
+#[cfg(test)]
+mod tests;

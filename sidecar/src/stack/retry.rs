@@ -90,7 +90,7 @@ where
             let result = self.attempt(head, body).await;
             match self.judge(&result) {
                 Judgement::Over => return result,
-                Judgement::Refused(reason) => return Ok(refused(result?, reason)),
+                Judgement::Refused(reason) => return refused(result, reason),
                 Judgement::DeadlinePassed => {
                     return Err(CallError::DeadlineExceeded {
                         deadline: self.call.deadline.unwrap_or_default(),
@@ -162,9 +162,11 @@ where
                 SystemTime::now(),
             )),
             Err(CallError::Upstream(error)) => classify::End::Failed(error),
-            Err(CallError::Shed { .. } | CallError::DeadlineExceeded { .. }) => {
-                return Judgement::Over;
-            }
+            Err(
+                CallError::Shed { .. }
+                | CallError::DeadlineExceeded { .. }
+                | CallError::Exhausted(_),
+            ) => return Judgement::Over,
         };
         let now = Instant::now();
         let time_left = self
@@ -309,12 +311,22 @@ fn is_final(response: &Response<ResponseBody>) -> bool {
     status < 500 && !is_trailers_only
 }
 
-/// A failed response whose retry was refused. Where the budget refused it, nobody above shall retry either.
-fn refused(mut response: Response<ResponseBody>, reason: Reason) -> Response<ResponseBody> {
-    if reason == Reason::Budget {
-        respond::mark_exhausted(&mut response);
+/// A failure whose retry was refused. Where the budget refused it, nobody above shall retry either.
+fn refused(
+    result: Result<Response<ResponseBody>, CallError>,
+    reason: Reason,
+) -> Result<Response<ResponseBody>, CallError> {
+    if reason != Reason::Budget {
+        return result;
     }
-    response
+    match result {
+        Ok(mut response) => {
+            respond::mark_exhausted(&mut response);
+            Ok(response)
+        }
+        Err(CallError::Upstream(error)) => Err(CallError::Exhausted(error)),
+        Err(error) => Err(error),
+    }
 }
 
 fn end_of(result: &Result<Response<ResponseBody>, CallError>) -> AttemptEnd {
@@ -323,7 +335,9 @@ fn end_of(result: &Result<Response<ResponseBody>, CallError>) -> AttemptEnd {
             status: response.status().as_u16(),
             grpc_status: respond::grpc_status(response.headers()),
         },
-        Err(CallError::Upstream(error)) => AttemptEnd::Failed(error.kind()),
+        Err(CallError::Upstream(error) | CallError::Exhausted(error)) => {
+            AttemptEnd::Failed(error.kind())
+        }
         Err(CallError::Shed { shed, .. }) => AttemptEnd::Shed(*shed),
         Err(CallError::DeadlineExceeded { .. }) => AttemptEnd::Failed("deadline_exceeded"),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use control_api::document::Document;
+use control_api::view::DecisionFilter;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -114,7 +115,10 @@ impl Rig {
     }
 
     fn reasons(&self) -> Vec<String> {
-        let decisions = self.telemetry.decisions().answer(&Default::default());
+        let decisions = self
+            .telemetry
+            .decisions()
+            .answer(&DecisionFilter::default());
         decisions
             .iter()
             .map(|decision| format!("{} {}", decision.what, decision.reason))
@@ -275,6 +279,17 @@ async fn a_response_whose_retry_the_budget_refused_says_so() {
         rig.reasons(),
         ["retried status_503", "retry_refused budget"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_whose_retry_the_budget_refused_says_so_too() {
+    let rig = Rig::new(
+        "defaults: {retry: {budget: {burst: 0, ratio: 0}}}",
+        [reset()],
+    );
+    let error = rig.call(get()).await.unwrap_err();
+    assert!(matches!(error, CallError::Exhausted(_)), "{error}");
+    assert_eq!(rig.reasons(), ["retry_refused budget"]);
 }
 
 #[tokio::test(start_paused = true)]
