@@ -181,10 +181,10 @@ impl App {
         self.drain.start();
         self.stop.send_replace(Stop::Workers);
         for worker in self.workers {
-            note_panic(worker.join());
+            note_panic(&worker.join());
         }
         self.stop.send_replace(Stop::Side);
-        note_panic(self.side.join());
+        note_panic(&self.side.join());
         self.log.flush();
     }
 }
@@ -238,7 +238,7 @@ fn start_workers(
         .collect()
 }
 
-fn note_panic(ended: std::thread::Result<()>) {
+fn note_panic(ended: &std::thread::Result<()>) {
     if ended.is_err() {
         tracing::error!("a thread ended with a panic");
     }

@@ -44,6 +44,10 @@ struct Inner {
 
 /// What is still wanted of a call after it was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "a set: each is wanted or not on its own"
+)]
 #[must_use = "a call that is wanted is handed over with `Telemetry::keep`"]
 pub struct Wanted {
     decisions: bool,

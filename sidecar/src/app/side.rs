@@ -89,5 +89,6 @@ fn bind_control(parts: &Parts, live: &Arc<Live>) -> Result<Server, StartError> {
         });
     }
     let policies = Arc::clone(&parts.shared.policies);
-    Ok(Server::bind(options, policies, Arc::clone(live) as _)?)
+    let proxy: Arc<Live> = Arc::clone(live);
+    Ok(Server::bind(options, policies, proxy)?)
 }

@@ -5,7 +5,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-/// The call's correlation id, also written to `headers`: `x-request-id`, else `x-correlation-id`, else a new UUIDv7.
+/// The call's correlation id, also written to `headers`: `x-request-id`, else `x-correlation-id`, else a new UUID of version 7.
 pub fn ensure(headers: &mut HeaderMap) -> HeaderValue {
     if let Some(id) = headers.get(&REQUEST_ID).filter(|id| !id.is_empty()) {
         return id.clone();
@@ -18,7 +18,7 @@ pub fn ensure(headers: &mut HeaderMap) -> HeaderValue {
     id
 }
 
-/// A new id. UUIDv7 (RFC 9562 §5.7) sorts by time, so that ids of one incident stand together in a log.
+/// A new id. UUIDs of version 7 (RFC 9562 §5.7) sort by time, so that ids of one incident stand together in a log.
 fn mint() -> HeaderValue {
     let mut text = Uuid::encode_buffer();
     let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);

@@ -84,9 +84,9 @@ impl Trace {
 
     /// Writes the context of an attempt: the server's parent is the attempt's span.
     pub fn write(&self, headers: &mut HeaderMap, attempt_span_id: &SpanId) {
-        headers.insert(TRACEPARENT, self.traceparent(attempt_span_id));
+        headers.insert(TRACEPARENT, self.traceparent(*attempt_span_id));
         if let Some(b3) = self.b3 {
-            self.write_b3(headers, b3, attempt_span_id);
+            self.write_b3(headers, b3, *attempt_span_id);
         }
     }
 
@@ -94,10 +94,10 @@ impl Trace {
         self.sampling == Sampling::Sampled
     }
 
-    fn traceparent(&self, span_id: &SpanId) -> HeaderValue {
+    fn traceparent(&self, span_id: SpanId) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write_hex(&mut text, 3, &self.trace_id);
-        write_hex(&mut text, 36, span_id);
+        write_hex(&mut text, 36, &span_id);
         if self.sampled()
             && let Some(flag) = text.last_mut()
         {
@@ -106,12 +106,12 @@ impl Trace {
         header_value(&text)
     }
 
-    fn write_b3(&self, headers: &mut HeaderMap, b3: B3, span_id: &SpanId) {
+    fn write_b3(&self, headers: &mut HeaderMap, b3: B3, span_id: SpanId) {
         let mut trace_id = [b'0'; 32];
         write_hex(&mut trace_id, 0, &self.trace_id);
         let trace_id = trace_id.get(32 - b3.trace_id_digits..).unwrap_or_default();
         let mut span = [b'0'; 16];
-        write_hex(&mut span, 0, span_id);
+        write_hex(&mut span, 0, &span_id);
         let sampled: &[u8] = if self.sampled() { b"1" } else { b"0" };
         match b3.form {
             B3Form::Single => {

@@ -124,6 +124,10 @@ enum End {
     No,
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "what polling for a reset answers"
+)]
 fn receiver_failed(reset: Result<Reason, h2::Error>) -> PumpError {
     reset.map_or_else(|_| PumpError::Gone, PumpError::Reset)
 }

@@ -2,7 +2,7 @@
 //!
 //! - Bounded: a full queue refuses, or displaces a call that matters less.
 //! - Higher priorities first; within one, first come first served, but newest first while that priority's part of the
-//!   queue is [standing](standing): under a lasting overload the oldest calls are the ones nobody waits for any longer.
+//!   queue is [standing]: under a lasting overload the oldest calls are the ones nobody waits for any longer.
 //! - A call that cannot be answered before its deadline is refused at once (Little's law: wait = ahead / rate); one that
 //!   no longer can is never handed out. Where nothing is measured yet, everything is let in.
 //!

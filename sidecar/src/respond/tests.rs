@@ -121,7 +121,7 @@ fn a_refusal_of_a_grpc_call_is_a_trailers_only_status() {
     check(
         &shed(Shed::QueueTimeout),
         &grpc_call(),
-        &expect![[r#"
+        &expect![[r"
             200 OK
             content-type: application/grpc
             grpc-status: 8
@@ -129,7 +129,7 @@ fn a_refusal_of_a_grpc_call_is_a_trailers_only_status() {
             x-weir-shed: queue_timeout
             x-weir-retry: 1200
             grpc-retry-pushback-ms: 1200
-        "#]],
+        "]],
     );
 }
 
@@ -155,12 +155,12 @@ fn the_text_of_a_grpc_failure_is_percent_encoded() {
     check(
         &CallError::Upstream(error),
         &grpc_call(),
-        &expect![[r#"
+        &expect![[r"
         200 OK
         content-type: application/grpc
         grpc-status: 13
         grpc-message: weir: 10.0.0.7:80 sent a malformed response: 100 %25%0A
-    "#]],
+    "]],
     );
 }
 
@@ -229,7 +229,7 @@ fn every_error_has_its_statuses_and_its_word() {
             )
         })
         .collect();
-    expect![[r#"
+    expect![[r"
         502 14 Unreachable connect_failure
         504 14 Unreachable connect_timeout
         502 14 Unreachable not_sent
@@ -245,6 +245,6 @@ fn every_error_has_its_statuses_and_its_word() {
         503 8 Shed displaced
         503 4 Shed deadline_unreachable
         503 14 Shed ejected
-        504 4 TimedOut deadline_exceeded"#]]
+        504 4 TimedOut deadline_exceeded"]]
     .assert_eq(&lines.join("\n"));
 }

@@ -126,11 +126,11 @@ impl Recording {
 
     pub(super) fn body_ended(mut self) {
         let failed = self.status >= 500 || self.grpc_status.is_some_and(is_grpc_server_error);
-        let (outcome, kind) = match failed {
-            true => (Outcome::Failed, "server_error"),
-            false => (Outcome::Answered, ""),
-        };
-        self.end(outcome, kind);
+        if failed {
+            self.end(Outcome::Failed, "server_error");
+        } else {
+            self.end(Outcome::Answered, "");
+        }
     }
 
     pub(super) fn body_failed(mut self, _error: &BodyError) {

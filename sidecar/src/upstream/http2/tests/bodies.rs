@@ -1,3 +1,5 @@
+//! Bodies in both directions, and what becomes of a stream whose body is dropped.
+
 use std::future::poll_fn;
 use std::task::Poll;
 

@@ -1,3 +1,5 @@
+//! How an exchange fails, and what each failure says about the request's processing.
+
 use std::time::Duration;
 
 use h2::Reason;

@@ -1,3 +1,5 @@
+//! Places on connections: none beyond the server's streams, and none leaked.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Floods and frames against the protocol end their connection, and nothing else.
+
 use h2::Reason;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! How calls end: cancelled by either side, at any point.
+
 use std::future::poll_fn;
 
 use h2::Reason;

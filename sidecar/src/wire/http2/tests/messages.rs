@@ -1,3 +1,5 @@
+//! Messages pass as they are: heads, bodies, trailers, interim responses.
+
 use std::future::poll_fn;
 
 use super::*;
