@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::{getegid, geteuid};
 use nlink::netlink::types::route::{RouteScope, RouteType};
-use nlink::{Connection, Ipv4Route, Ipv6Route, Route};
+use nlink::{Connection, Ipv4Address, Ipv4Route, Ipv6Address, Ipv6Route, Route};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -27,6 +27,12 @@ use super::rules::{BYPASS_MARK, Ruleset};
 
 /// The index of `lo` in every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
+
+/// The IPv4 dummy address (RFC 7600 §4.8).
+const DUMMY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+
+/// An address of the discard-only prefix (RFC 6666).
+const DISCARD_V6: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
 
 /// Most connections that wait to be accepted, per listener.
 const BACKLOG: i32 = 4096;
@@ -188,6 +194,9 @@ async fn set_up(port: u16, routes: &[(Ipv6Addr, u8)]) -> Result<Installed, Names
         .set_link_up_by_index(LOOPBACK_INDEX)
         .await
         .map_err(at("bringing lo up"))?;
+    add_addresses(&connection, !routes.is_empty())
+        .await
+        .map_err(at("giving lo an address"))?;
     // A preferred source, because the kernel would otherwise take the destination's address as the source: an
     // application that asks for its own address would be told the server's.
     let v4 = Ipv4Route::default_route()
@@ -221,6 +230,21 @@ async fn set_up(port: u16, routes: &[(Ipv6Addr, u8)]) -> Result<Installed, Names
             | RedirectError::Netlink(cause) => to_io(cause),
         },
     })
+}
+
+/// Gives `lo` an address of each family that the host uses, beside the loopback ones.
+///
+/// The C library asks for no names in a family of which a host has loopback addresses alone (`AI_ADDRCONFIG` of
+/// getaddrinfo(3)). Nobody talks to these addresses: they are the ones set apart for having one at all.
+async fn add_addresses(connection: &Connection<Route>, ipv6: bool) -> Result<(), nlink::Error> {
+    let v4 = Ipv4Address::with_index(LOOPBACK_INDEX, DUMMY_V4, 32);
+    connection.add_address(v4).await?;
+    if ipv6 {
+        let v6 = Ipv6Address::with_index(LOOPBACK_INDEX, DISCARD_V6, 128).nodad();
+        // IPv6 may be off in new namespaces: then no name is to be looked up for it either.
+        drop(connection.add_address(v6).await);
+    }
+    Ok(())
 }
 
 /// The destinations that this host reaches over IPv6, each as an address and the length of its prefix.
