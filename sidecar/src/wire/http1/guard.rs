@@ -33,6 +33,8 @@ pub(super) struct Guard<IO> {
     message_ended: Option<Instant>,
     /// Runs while a header section is unfinished.
     head_timer: Option<Pin<Box<Sleep>>>,
+    /// Runs from a half-close to the first byte of its response.
+    half_closed_timer: Option<Pin<Box<Sleep>>>,
     /// Runs once the connection was shut down with bytes still to come.
     linger_timer: Option<Pin<Box<Sleep>>>,
 }
@@ -65,6 +67,7 @@ impl<IO> Guard<IO> {
             held: Bytes::new(),
             message_ended: None,
             head_timer: None,
+            half_closed_timer: None,
             linger_timer: None,
         }
     }
@@ -210,7 +213,7 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
     /// TCP does not tell a client that has closed from one that has only finished sending. One that shuts its sending
     /// side down does so right after its request; one that gives up does so later, mostly when its patience ends. The
     /// first waits for its response, and gets it; what was begun for the second is cancelled.
-    fn end_of_stream(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    fn end_of_stream(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_half_close = self.link.phase() == Phase::Calling
             && self.scanner.is_between_messages()
             && self
@@ -221,8 +224,20 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
         }
         // Scanned => HalfClosed
         self.passing = Passing::HalfClosed;
+        self.half_closed_timer = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_MAX)));
+        self.poll_half_closed(cx)
+    }
+
+    /// Ready, with nothing read, when the call under way has ended, or did not begin to be answered in time.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.link.phase() != Phase::Calling {
+            return Poll::Ready(Ok(()));
+        }
         self.link.wait(cx.waker());
-        Poll::Pending
+        match &mut self.half_closed_timer {
+            Some(timer) => timer.as_mut().poll(cx).map(Ok),
+            None => Poll::Pending,
+        }
     }
 
     fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -266,11 +281,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guard<IO> {
         match this.passing {
             Passing::Scanned => this.poll_scanned(cx, buf),
             Passing::Everything => this.poll_everything(cx, buf),
-            Passing::HalfClosed if this.link.phase() == Phase::Calling => {
-                this.link.wait(cx.waker());
-                Poll::Pending
-            }
-            Passing::HalfClosed => Poll::Ready(Ok(())),
+            Passing::HalfClosed => this.poll_half_closed(cx),
             Passing::Refusal(_) => {
                 this.pass_refusal(buf);
                 Poll::Ready(Ok(()))
@@ -286,6 +297,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.half_closed_timer = None;
         if this.link.trailers.waits() {
             let buffers = [io::IoSlice::new(buf)];
             return this.link.trailers.poll_write(&mut this.io, cx, &buffers);
@@ -299,6 +311,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.half_closed_timer = None;
         if this.link.trailers.waits() {
             return this.link.trailers.poll_write(&mut this.io, cx, bufs);
         }
@@ -339,6 +352,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// An end of stream that comes later than this after the request means that the client has gone. Longer than any
 /// scheduling delay between a request's last byte and a shutdown right behind it, shorter than any sensible patience.
 const HALF_CLOSE_DELAY_MAX: Duration = Duration::from_millis(100);
+/// How long a half-closed client is taken for one that waits. One that was killed right after its request looks the same,
+/// and must not hold a place at a server that never answers; once bytes are written, the system tells them apart.
+const HALF_CLOSED_MAX: Duration = Duration::from_mins(1);
 /// How long a connection that was ended early is read from: a few round trips.
 const LINGER: Duration = Duration::from_secs(2);
 /// Reads of a lingering connection before other tasks have their turn.

@@ -150,11 +150,30 @@ async fn an_end_of_stream_right_behind_the_request_waits_for_the_response() {
     assert_eq!(guard.read(&mut read).await.unwrap(), GET.len());
     link.begin();
     app.shutdown().await.unwrap();
-    let early = tokio::time::timeout(Duration::from_mins(1), guard.read(&mut read)).await;
+    let early = tokio::time::timeout(HALF_CLOSED_MAX / 2, guard.read(&mut read)).await;
     assert!(early.is_err());
     let response = async { link.end() };
     let (count, ()) = tokio::join!(guard.read(&mut read), response);
     assert_eq!(count.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_does_not_begin_is_not_waited_for_without_end() {
+    for answered in [false, true] {
+        let (mut app, mut guard, link) = guarded(1024);
+        let mut read = [0; 64];
+        app.write_all(GET).await.unwrap();
+        assert_eq!(guard.read(&mut read).await.unwrap(), GET.len());
+        link.begin();
+        app.shutdown().await.unwrap();
+        let early = tokio::time::timeout(HALF_CLOSED_MAX / 2, guard.read(&mut read)).await;
+        assert!(early.is_err());
+        if answered {
+            guard.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        }
+        let late = tokio::time::timeout(HALF_CLOSED_MAX, guard.read(&mut read)).await;
+        assert_eq!(late.is_err(), answered);
+    }
 }
 
 #[tokio::test(start_paused = true)]
