@@ -277,3 +277,6 @@ const ATTEMPT: HeaderName = HeaderName::from_static(header::ATTEMPT);
 const ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static(header::ENVOY_ATTEMPT_COUNT);
 const GRPC_PREVIOUS_RPC_ATTEMPTS: HeaderName =
     HeaderName::from_static(header::GRPC_PREVIOUS_RPC_ATTEMPTS);
+
+#[cfg(test)]
+mod tests;
