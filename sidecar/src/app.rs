@@ -207,7 +207,7 @@ fn listeners(settings: &Settings, sockets: &Sockets) -> Vec<view::Listener> {
         sockets.outbound.first().map_or(&[], Vec::as_slice),
     );
     all.extend(bound(
-        "explicit proxy",
+        "explicit-proxy",
         sockets.explicit.first().map_or(&[], Vec::as_slice),
     ));
     all.extend(bound("admin", sockets.admin.as_slice()));
@@ -215,6 +215,8 @@ fn listeners(settings: &Settings, sockets: &Sockets) -> Vec<view::Listener> {
         "control",
         settings.control_socket.display().to_string(),
     ));
+    let control_addr = settings.control_addr.iter();
+    all.extend(control_addr.map(|address| listener("control", address.to_string())));
     all
 }
 

@@ -20,8 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use control_api::policy::{Mode, Priority, Rule};
+use control_api::view::Timestamp;
 use tokio::time::Instant;
 
+use crate::error::UpstreamError;
 use crate::overload::timeout::{AdaptiveTimeout, DestinationLoad};
 use crate::overload::{Budget, Sketch};
 use crate::telemetry::Telemetry;
@@ -57,9 +59,17 @@ pub struct Destination {
     scope: Option<Arc<str>>,
     metrics: OnceLock<Arc<DestinationMetrics>>,
     timeout: Mutex<Timeout>,
+    last_error: Mutex<Option<LastError>>,
     revision: AtomicU64,
     // When the table last gave it out, on the table's own clock.
     used: AtomicU64,
+}
+
+/// The last attempt that brought no response, for people.
+#[derive(Debug, Clone)]
+struct LastError {
+    text: String,
+    at: Timestamp,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +93,7 @@ impl Destination {
             endpoints: Endpoints::new(rule.breaker),
             counters: Counters::default(),
             timeout: Mutex::default(),
+            last_error: Mutex::default(),
             revision: AtomicU64::new(revision),
             used: AtomicU64::new(0),
         }
@@ -146,6 +157,15 @@ impl Destination {
     pub fn typical_latency(&self, now: Instant) -> Option<Duration> {
         let summary = self.latency.summary(now);
         summary.p50.filter(|_| summary.is_meaningful())
+    }
+
+    /// Remembers why an attempt brought no response.
+    fn failed(&self, error: &UpstreamError) {
+        let failure = LastError {
+            text: error.to_string(),
+            at: Timestamp::now(),
+        };
+        *lock(&self.last_error) = Some(failure);
     }
 
     fn key(&self) -> Key<'_> {

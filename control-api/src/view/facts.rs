@@ -40,7 +40,7 @@ pub struct Status {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Listener {
-    /// What for: `outbound`, `admin`, `explicit-proxy`, `control`.
+    /// What for: `outbound`, `explicit-proxy`, `admin`, `control`.
     pub name: String,
     /// Socket address, or path.
     pub address: String,
@@ -96,7 +96,7 @@ impl fmt::Display for DestinationState {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Destination {
-    /// Authority and port.
+    /// Host and port, and after a slash the route with a state of its own.
     pub name: String,
     /// The route whose own admission, budget or breaker this is; none: those that its other routes share.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,10 +123,10 @@ pub struct Destination {
     pub retries: u64,
     /// Calls refused here since then, by reason.
     pub sheds: BTreeMap<String, u64>,
-    /// The last failure.
+    /// Why an attempt last brought no response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// When the last failure was.
+    /// When that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error_at: Option<Timestamp>,
 }
@@ -214,12 +214,12 @@ pub struct Connection {
     pub peer: String,
     /// Where the application wanted to go.
     pub destination: String,
-    /// What was detected: `http/1.1`, `h2`, `tls`, `opaque`.
+    /// What it carries: `unknown` (not yet told), `http1`, `http2`, `tls`, `opaque`, `tunnel`.
     pub protocol: String,
     /// When it was accepted.
     pub since: Timestamp,
     /// Calls on it so far.
     pub calls: u64,
-    /// The policy revision of its last call.
+    /// The policy revision that its next call obeys.
     pub revision: u64,
 }

@@ -119,7 +119,7 @@ fn workload(options: &RunOptions) -> String {
     )
 }
 
-/// Reads all settings, reports everything that is wrong at once, and starts the log.
+/// Reads all settings, and reports everything that is wrong with them at once.
 fn configure(
     get: impl Fn(&str) -> Option<String>,
     workload: &str,

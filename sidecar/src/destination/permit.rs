@@ -63,6 +63,9 @@ impl Permit {
     /// To be called once, at the response head or the failure. Not for streams and upgrades: their response head says
     /// nothing about load.
     pub fn sample(&self, end: &End<'_>, rtt: Duration, now: Instant) -> Option<Duration> {
+        if let End::Failed(error) = end {
+            self.destination.failed(error);
+        }
         let outcome = classify::sample(end);
         match outcome {
             SampleOutcome::Success => self.destination.latency.record(rtt, now),

@@ -351,6 +351,10 @@ async fn an_ejected_endpoint_is_probed_by_one_call_at_a_time() {
     let ejection = fail(&normal(&destination).await.unwrap());
     assert_eq!(ejection, Some(Duration::from_secs(1)));
     assert_eq!(destination.state(Instant::now()), DestinationState::Probing);
+    let view = destination.view(Instant::now());
+    assert_eq!(view.ejected_endpoints, 1);
+    assert_eq!(view.last_error, Some(error.to_string()));
+    assert!(view.last_error_at.is_some());
 
     let refusal = normal(&destination).await.unwrap_err();
     assert_eq!(refusal.shed, Shed::Ejected);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use control_api::view::{self, DestinationState, Latency};
 use tokio::time::Instant;
 
-use super::Destination;
 use super::admission::Snapshot;
+use super::{Destination, lock};
 
 impl Destination {
     /// How it is, in one word.
@@ -20,6 +20,8 @@ impl Destination {
     pub fn view(&self, now: Instant) -> view::Destination {
         let snapshot = self.admission.snapshot(now);
         let latency = self.latency.summary(now);
+        let last_error = lock(&self.last_error).clone();
+        let ejected_endpoints = self.endpoints.troubled(now).len();
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let sheds = self.counters.sheds().filter(|(_, count)| *count > 0);
         view::Destination {
@@ -40,7 +42,9 @@ impl Destination {
             sheds: sheds
                 .map(|(shed, count)| (shed.reason().to_owned(), count))
                 .collect(),
-            ..view::Destination::default()
+            ejected_endpoints: u32::try_from(ejected_endpoints).unwrap_or(u32::MAX),
+            last_error_at: last_error.as_ref().map(|last| last.at),
+            last_error: last_error.map(|last| last.text),
         }
     }
 

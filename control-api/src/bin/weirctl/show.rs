@@ -142,12 +142,8 @@ pub(crate) fn destinations(destinations: &[Destination]) -> String {
         "LAST ERROR",
     ]);
     for destination in destinations {
-        let name = match &destination.scope {
-            Some(scope) => format!("{} ({scope})", destination.name),
-            None => destination.name.clone(),
-        };
         table.push(vec![
-            name,
+            destination.name.clone(),
             destination.state.to_string(),
             format!("{}/{}", destination.in_flight, destination.limit),
             destination.queue_length.to_string(),
