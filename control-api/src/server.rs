@@ -40,6 +40,8 @@ pub struct Options {
     pub uids: Vec<u32>,
     /// Loopback TCP beside the socket. None: not opened.
     pub tcp: Option<TcpOptions>,
+    /// Where requests are counted.
+    pub counts: Arc<Counts>,
 }
 
 impl Options {
@@ -50,6 +52,7 @@ impl Options {
             socket,
             uids: vec![0, geteuid().as_raw()],
             tcp: None,
+            counts: Arc::default(),
         }
     }
 }
@@ -119,7 +122,7 @@ impl Server {
             uids: Uids::new(options.uids),
             tcp,
             router: api::router(store, proxy),
-            counts: Arc::default(),
+            counts: options.counts,
         })
     }
 
@@ -128,12 +131,6 @@ impl Server {
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         let (listener, _) = self.tcp.as_ref()?;
         listener.local_addr().ok()
-    }
-
-    /// What the server has done so far, for metrics.
-    #[must_use]
-    pub fn counts(&self) -> Arc<Counts> {
-        Arc::clone(&self.counts)
     }
 
     /// Answers until `shutdown` is there, and then for as long as short requests need.

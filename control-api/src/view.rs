@@ -9,7 +9,8 @@ mod revision;
 mod timestamp;
 
 pub use facts::{
-    Connection, Decision, DecisionFilter, Destination, DestinationState, Latency, Listener, Status,
+    Connection, ControlCounts, Decision, DecisionFilter, Destination, DestinationState, Latency,
+    Listener, Status,
 };
 pub use problem::Problem;
 pub use revision::{Applied, Origin, PolicyStatus, Rejection, Revision, UpdateCounts, Updates};

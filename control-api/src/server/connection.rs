@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 use super::Server;
 use super::access::{Caller, Token};
 use super::refusal::Refusal;
+use crate::view::ControlCounts;
 
 /// What the control API's server has done since it was bound.
 #[derive(Debug, Default)]
@@ -31,22 +32,14 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Requests, those of refused callers included.
+    /// What was counted so far.
     #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Requests of callers that may not call.
-    #[must_use]
-    pub fn refused_callers(&self) -> u64 {
-        self.refused_callers.load(Ordering::Relaxed)
-    }
-
-    /// Connections beyond the most that are served at a time.
-    #[must_use]
-    pub fn refused_connections(&self) -> u64 {
-        self.refused_connections.load(Ordering::Relaxed)
+    pub fn view(&self) -> ControlCounts {
+        ControlCounts {
+            requests: self.requests.load(Ordering::Relaxed),
+            refused_callers: self.refused_callers.load(Ordering::Relaxed),
+            refused_connections: self.refused_connections.load(Ordering::Relaxed),
+        }
     }
 }
 

@@ -34,6 +34,20 @@ pub struct Status {
     pub destinations: u64,
     /// Where the proxy listens.
     pub listeners: Vec<Listener>,
+    /// Requests to the control API.
+    pub control: ControlCounts,
+}
+
+/// Requests to the control API since the proxy started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ControlCounts {
+    /// Requests, those of refused callers included.
+    pub requests: u64,
+    /// Requests of callers that may not call.
+    pub refused_callers: u64,
+    /// Connections beyond the most that are served at a time.
+    pub refused_connections: u64,
 }
 
 /// One place where the proxy listens.

@@ -29,7 +29,7 @@ async fn a_user_who_is_not_on_the_list_gets_403_and_is_counted() {
             "{answer:?}"
         );
     }
-    assert_eq!(server.counts.refused_callers(), 3);
+    assert_eq!(server.counts.view().refused_callers, 3);
     assert_eq!(server.store.current().revision, 1);
 }
 
@@ -38,8 +38,8 @@ async fn root_and_the_own_user_may_call() {
     let server = Running::start();
     let answer = server.http("GET /v1/policy", &[], "").await;
     assert_eq!(answer.status, 200);
-    assert_eq!(server.counts.refused_callers(), 0);
-    assert_eq!(server.counts.requests(), 1);
+    assert_eq!(server.counts.view().refused_callers, 0);
+    assert_eq!(server.counts.view().requests, 1);
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn another_user_of_the_machine_is_refused() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("uid 65534 is not allowed"), "{error}");
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(server.counts.refused_callers(), 1);
+    assert_eq!(server.counts.view().refused_callers, 1);
 }
 
 fn store() -> Arc<Store> {
@@ -212,6 +212,6 @@ async fn those_who_may_not_call_cannot_keep_out_those_who_may() {
         exchange(&socket, request("GET /v1/policy", &[], "").as_bytes())
     });
     assert_eq!(late.await.unwrap(), "");
-    assert_eq!(server.counts.refused_connections(), 13);
+    assert_eq!(server.counts.view().refused_connections, 13);
     drop(idle);
 }

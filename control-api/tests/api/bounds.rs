@@ -76,7 +76,7 @@ async fn connections_beyond_the_bound_are_closed_at_once() {
         .collect();
     let surplus = server.http("GET /v1/policy", &[], "").await;
     assert_eq!(surplus.status, 0, "{surplus:?}");
-    assert_eq!(server.counts.refused_connections(), 1);
+    assert_eq!(server.counts.view().refused_connections, 1);
     // A place that becomes free can be taken again, once the server has seen that it is.
     let mut last = idle.pop().unwrap();
     last.write_all(b"GARBAGE\r\n\r\n").unwrap();

@@ -132,13 +132,14 @@ impl Running {
         });
         let mut options = Options::at(socket.clone());
         change(&mut options);
+        let counts = Arc::clone(&options.counts);
         let server = Server::bind(options, Arc::clone(&store), Arc::clone(&proxy) as _).unwrap();
         let (stop, stopped) = oneshot::channel();
         Self {
             store,
             proxy,
             socket,
-            counts: server.counts(),
+            counts,
             tcp_port: server.tcp_address().map_or(0, |address| address.port()),
             stop: Some(stop),
             served: tokio::spawn(server.serve(async { drop(stopped.await) })),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use control_api::server::{Introspect, UnknownLogLevel};
+use control_api::server::{Counts, Introspect, UnknownLogLevel};
 use control_api::view::{
     Connection, Decision, DecisionFilter, Destination, Listener, Status, Timestamp,
 };
@@ -25,11 +25,12 @@ pub(super) struct Live {
     workers: usize,
     listeners: Vec<Listener>,
     log: Log,
+    control: Arc<Counts>,
     began: Instant,
 }
 
 impl Live {
-    pub(super) fn new(parts: &Parts) -> Self {
+    pub(super) fn new(parts: &Parts, control: Arc<Counts>) -> Self {
         Self {
             shared: Arc::clone(&parts.shared),
             connections: Arc::clone(&parts.connections),
@@ -37,6 +38,7 @@ impl Live {
             workers: parts.settings.workers,
             listeners: parts.listeners.clone(),
             log: parts.log.clone(),
+            control,
             began: Instant::now(),
         }
     }
@@ -63,6 +65,7 @@ impl Introspect for Live {
             connections: u64::try_from(self.connections.open()).unwrap_or(u64::MAX),
             destinations: u64::try_from(destinations.len()).unwrap_or(u64::MAX),
             listeners: self.listeners.clone(),
+            control: self.control.view(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use control_api::server::{Options, Server, TcpOptions};
+use control_api::server::{Counts, Options, Server, TcpOptions};
 use control_api::store::FileWatch;
 use tokio::task::JoinSet;
 
@@ -24,8 +24,9 @@ pub(super) struct Chores {
 
 /// Serves until the app stops; says through `started` whether everything listens.
 pub(super) async fn serve(parts: Parts, chores: Chores, started: Started) {
-    let live = Arc::new(Live::new(&parts));
-    let control = match bind_control(&parts, &live) {
+    let counts = Arc::<Counts>::default();
+    let live = Arc::new(Live::new(&parts, Arc::clone(&counts)));
+    let control = match bind_control(&parts, &live, counts) {
         Ok(control) => control,
         Err(error) => return drop(started.send(Err(error))),
     };
@@ -77,9 +78,14 @@ fn stopped(parts: &Parts) -> impl Future<Output = ()> + Send + use<> {
     async move { drop(stop.wait_for(|stop| *stop >= Stop::Side).await) }
 }
 
-fn bind_control(parts: &Parts, live: &Arc<Live>) -> Result<Server, StartError> {
+fn bind_control(
+    parts: &Parts,
+    live: &Arc<Live>,
+    counts: Arc<Counts>,
+) -> Result<Server, StartError> {
     let settings = &parts.settings;
     let mut options = Options::at(settings.control_socket.clone());
+    options.counts = counts;
     options.uids.push(control_api::well_known::PROXY_UID);
     if let (Some(address), Some(token_file)) = (settings.control_addr, &settings.control_token_file)
     {

@@ -29,8 +29,8 @@ fn get() -> Builder {
     Request::get("/orders").header("host", "Shop.Svc:80")
 }
 
-fn milliseconds(milliseconds: u64) -> Option<Duration> {
-    Some(Duration::from_millis(milliseconds))
+fn milliseconds(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
 }
 
 #[test]
@@ -81,19 +81,19 @@ fn the_least_of_all_deadlines_holds() {
     let asked = || get().header("grpc-timeout", "2S");
     let deadline = |policy, request| call(policy, request).deadline;
     assert_eq!(deadline(DEFAULTS, get()), None);
-    assert_eq!(deadline(DEFAULTS, asked()), milliseconds(2000));
+    assert_eq!(deadline(DEFAULTS, asked()), Some(milliseconds(2000)));
     let one_second = "defaults: {deadline: 1s}";
-    assert_eq!(deadline(one_second, get()), milliseconds(1000));
-    assert_eq!(deadline(one_second, asked()), milliseconds(1000));
+    assert_eq!(deadline(one_second, get()), Some(milliseconds(1000)));
+    assert_eq!(deadline(one_second, asked()), Some(milliseconds(1000)));
     let three_seconds = "defaults: {deadline: 3s}";
-    assert_eq!(deadline(three_seconds, asked()), milliseconds(2000));
+    assert_eq!(deadline(three_seconds, asked()), Some(milliseconds(2000)));
 }
 
 #[test]
 fn a_policy_that_only_observes_sets_no_deadline_and_one_that_is_off_heeds_none() {
     let asked = || get().header("x-weir-deadline-ms", "2000");
     let observe = "defaults: {mode: observe, deadline: 1s}";
-    assert_eq!(call(observe, asked()).deadline, milliseconds(2000));
+    assert_eq!(call(observe, asked()).deadline, Some(milliseconds(2000)));
     assert_eq!(call(observe, get()).deadline, None);
     let off = "defaults: {mode: \"off\", deadline: 1s}";
     assert_eq!(call(off, asked()).deadline, None);

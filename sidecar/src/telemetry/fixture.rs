@@ -130,6 +130,7 @@ impl Introspect for FakeProxy {
         let mut status = view::Status::default();
         status.policy.revision.revision = self.revision;
         status.policy.updates.file.rejected = 1;
+        status.control.refused_callers = 2;
         status
     }
 

@@ -69,6 +69,8 @@ pub const ALL: &[&Declaration] = &[
     &BUSY,
     &POLICY_REVISION,
     &POLICY_UPDATES,
+    &CONTROL_REQUESTS,
+    &CONTROL_REFUSALS,
     &SPANS_EXPORTED,
     &SPANS_DROPPED,
     &LOG_SUPPRESSED,
@@ -331,6 +333,24 @@ pub const POLICY_UPDATES: Declaration = Declaration {
     kind: MetricType::Counter,
     unit: None,
     labels: &["origin", "result"],
+};
+
+/// Requests to the control API.
+pub const CONTROL_REQUESTS: Declaration = Declaration {
+    name: "weir_control_requests_total",
+    help: "Requests to the control API, those of refused callers included",
+    kind: MetricType::Counter,
+    unit: None,
+    labels: &[],
+};
+
+/// Who was turned away by the control API.
+pub const CONTROL_REFUSALS: Declaration = Declaration {
+    name: "weir_control_refusals_total",
+    help: "Requests of callers that may not use the control API, and connections beyond the most that it serves",
+    kind: MetricType::Counter,
+    unit: None,
+    labels: &["reason"],
 };
 
 /// Spans that reached the collector.

@@ -110,7 +110,9 @@ impl Collector for Everything {
         page.connections(&self.metrics)?;
         page.refused(&(self.refused)())?;
         page.workers(&self.metrics.workers())?;
-        page.policy(&self.proxy.status().policy)?;
+        let status = self.proxy.status();
+        page.policy(&status.policy)?;
+        page.control(&status.control)?;
         page.telemetry(&self.metrics)?;
         page.process((self.process)())
     }

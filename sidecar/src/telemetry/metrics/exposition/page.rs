@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use control_api::view::{Destination, DestinationState, Origin, PolicyStatus};
+use control_api::view::{ControlCounts, Destination, DestinationState, Origin, PolicyStatus};
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 
 use super::{Cause, Refused};
@@ -196,6 +196,20 @@ impl Page<'_> {
             for (result, count) in results {
                 family.count(&[("origin", origin.word()), ("result", result)], count)?;
             }
+        }
+        Ok(())
+    }
+
+    pub(super) fn control(&mut self, counts: &ControlCounts) -> fmt::Result {
+        self.family(&declared::CONTROL_REQUESTS)?
+            .count(&[], counts.requests)?;
+        let mut family = self.family(&declared::CONTROL_REFUSALS)?;
+        let by_reason = [
+            ("caller", counts.refused_callers),
+            ("connections", counts.refused_connections),
+        ];
+        for (reason, count) in by_reason {
+            family.count(&[("reason", reason)], count)?;
         }
         Ok(())
     }

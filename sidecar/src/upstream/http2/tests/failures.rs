@@ -95,7 +95,7 @@ async fn a_connection_flooded_with_interim_responses_gets_no_further_call() {
         let hints = raw::frame(raw::HEADERS, raw::END_HEADERS, stream, &hints);
         peer.write(&hints.repeat(interim::SEEN_MAX + 1)).await;
         // It hears nothing of what comes next.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let pool = pool();
