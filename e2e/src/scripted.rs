@@ -75,9 +75,7 @@ pub fn reset(stream: TcpStream) {
 
 /// An address on which nothing listens.
 pub fn closed_addr() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("loopback is there")
+    crate::weir::free_addr()
 }
 
 /// Whether an error says that the peer broke the connection rather than ended it.

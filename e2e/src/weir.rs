@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
@@ -325,9 +326,22 @@ pub fn sum_of(text: &str, name: &str, labels: &[&str]) -> f64 {
         .sum()
 }
 
-/// A loopback address that was free a moment ago.
+/// A loopback address that is free.
+///
+/// Its port is below those that the system hands out by itself (Linux: from 32768 on), so that no connection or
+/// listener of another test takes it in the meantime.
 pub fn free_addr() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("loopback is there")
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test binaries that run side by side begin at different places.
+    let begin = std::process::id().wrapping_mul(997);
+    for _ in 0..COUNT {
+        let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let addr = SocketAddr::from(([127, 0, 0, 1], (FIRST + number) as u16));
+        if TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+    panic!("no port is free");
 }
