@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use control_api::policy::{Mode, Policy, Priority, Rule, Target};
 use control_api::well_known::header;
-use http::header::{CONTENT_TYPE, HeaderName, UPGRADE};
+use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use tokio::time::Instant;
@@ -22,10 +22,12 @@ use crate::telemetry::record::{
     AttemptRecord, CallRecord, Decision, End, Ended, Protocol, SpanId, Verdict,
 };
 use deadline::Propagated;
+use fields::{Fields, Group};
 use trace::Trace;
 
 pub mod correlation;
 pub mod deadline;
+mod fields;
 pub mod trace;
 
 /// One request of the application, and what weir knows about it.
@@ -123,7 +125,14 @@ impl Call {
             .get(&host, port, &rule, context.revision);
         let protocol = protocol(head);
         let headers = &mut head.headers;
-        let propagated = Propagated::read(headers);
+        let fields = Fields::of(headers);
+        let propagated = if fields.have(Group::Deadline) {
+            Propagated::read(headers)
+        } else {
+            Propagated::default()
+        };
+        let asked = (fields.have(Group::Priority)).then(|| priority(headers));
+        let sample = |sampled, id: &_| context.telemetry.sample(sampled, id);
         Arc::new(Self {
             begun,
             revision: context.revision,
@@ -134,12 +143,20 @@ impl Call {
             uri: head.uri.clone(),
             deadline: deadline_of(&rule, &propagated),
             propagated,
-            priority: priority(headers).unwrap_or(rule.priority),
-            previous_attempts: previous_attempts(headers),
-            has_idempotency_key: headers.contains_key(&IDEMPOTENCY_KEY),
-            is_upgrade: head.method == Method::CONNECT || headers.contains_key(&UPGRADE),
+            priority: asked.flatten().unwrap_or(rule.priority),
+            previous_attempts: if fields.have(Group::Attempts) {
+                previous_attempts(headers)
+            } else {
+                0
+            },
+            has_idempotency_key: fields.have(Group::IdempotencyKey),
+            is_upgrade: head.method == Method::CONNECT || fields.have(Group::Upgrade),
             correlation_id: correlation::ensure(headers),
-            trace: Trace::begin(headers, |sampled, id| context.telemetry.sample(sampled, id)),
+            trace: if fields.have(Group::Trace) {
+                Trace::begin(headers, sample)
+            } else {
+                Trace::root(sample)
+            },
             rule,
             trail: Mutex::default(),
         })
@@ -271,7 +288,6 @@ fn previous_attempts(headers: &HeaderMap) -> u32 {
     before.max(own.saturating_sub(1))
 }
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(header::IDEMPOTENCY_KEY);
 const PRIORITY: HeaderName = HeaderName::from_static(header::PRIORITY);
 const ATTEMPT: HeaderName = HeaderName::from_static(header::ATTEMPT);
 const ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static(header::ENVOY_ATTEMPT_COUNT);

@@ -12,6 +12,9 @@ pub mod connect;
 pub mod http1;
 pub mod http2;
 
+/// One exchange: h1 in, h1 out; h2 in, h2 out. An error's variant says whether the request may have been processed.
+///
+/// Dropping the future cancels the exchange: the stream is reset, or the connection closed.
 impl tower::Service<Exchange> for Upstream {
     type Response = http::Response<Body>;
     type Error = UpstreamError;
@@ -23,48 +26,33 @@ impl tower::Service<Exchange> for Upstream {
 
     fn call(&mut self, (addr, request): Exchange) -> Self::Future {
         if request.version() == http::Version::HTTP_2 {
-            let http2 = Arc::clone(&self.http2);
-            return Box::pin(async move { http2.send(addr, request).await });
+            let pools = Arc::clone(&self.0);
+            return Box::pin(async move { pools.http2.send(addr, request).await });
         }
-        self.http1.send(addr, request)
+        self.0.http1.send(addr, request)
     }
 }
 
 /// One exchange: the address, and what is sent there.
 pub type Exchange = (SocketAddr, http::Request<Body>);
 
-/// The upstream connections of one worker.
+/// The upstream connections of one worker. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Upstream {
-    http1: Arc<http1::Pool>,
-    http2: Arc<http2::Pool>,
+pub struct Upstream(Arc<Pools>);
+
+#[derive(Debug)]
+struct Pools {
+    http1: http1::Pool,
+    http2: http2::Pool,
 }
 
 impl Upstream {
     /// No connections yet.
     #[must_use]
     pub fn new(settings: &connect::Settings) -> Self {
-        Self {
-            http1: Arc::new(http1::Pool::new(settings.clone())),
-            http2: Arc::new(http2::Pool::new(settings.clone())),
-        }
-    }
-
-    /// One exchange with `addr`: h1 in, h1 out; h2 in, h2 out.
-    ///
-    /// Dropping the future cancels the exchange: the stream is reset, or the connection closed.
-    ///
-    /// # Errors
-    /// When no response head came; the variant says whether the request may have been processed.
-    pub async fn send(
-        &self,
-        addr: SocketAddr,
-        request: http::Request<Body>,
-    ) -> Result<http::Response<Body>, UpstreamError> {
-        if request.version() == http::Version::HTTP_2 {
-            self.http2.send(addr, request).await
-        } else {
-            self.http1.send(addr, request).await
-        }
+        Self(Arc::new(Pools {
+            http1: http1::Pool::new(settings.clone()),
+            http2: http2::Pool::new(settings.clone()),
+        }))
     }
 }

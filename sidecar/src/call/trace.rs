@@ -70,14 +70,25 @@ impl Trace {
                 None => (None, None),
             }
         };
+        Self::of(context, b3, sample)
+    }
+
+    /// Begins a trace, for a caller that sent no context at all.
+    pub fn root(sample: impl FnOnce(Option<bool>, &TraceId) -> Sampling) -> Self {
+        Self::of(None, None, sample)
+    }
+
+    fn of(
+        context: Option<Context>,
+        b3: Option<B3>,
+        sample: impl FnOnce(Option<bool>, &TraceId) -> Sampling,
+    ) -> Self {
         let trace_id = context.map_or_else(random_trace_id, |context| context.trace_id);
-        let sampling = sample(context.and_then(|context| context.sampled), &trace_id);
-        let parent_span_id = context.map(|context| context.span_id);
         Self {
             trace_id,
-            parent_span_id,
+            parent_span_id: context.map(|context| context.span_id),
             span_id: random_span_id(),
-            sampling,
+            sampling: sample(context.and_then(|context| context.sampled), &trace_id),
             b3,
         }
     }

@@ -4,11 +4,12 @@
 //! something going on, newcomers share one destination named `other`: an application that calls ever new hosts is held
 //! back as a whole, and weir's memory stays bounded.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use control_api::policy::Rule;
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use tokio::time::Instant;
 
@@ -44,7 +45,7 @@ impl Destinations {
     pub fn new(max: usize) -> Self {
         Self {
             max,
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             shared: Mutex::default(),
         }
     }

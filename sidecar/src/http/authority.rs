@@ -1,5 +1,6 @@
 //! The name of the service that a call is for.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use http::header::HOST;
@@ -13,35 +14,36 @@ pub fn host(head: &Parts) -> Option<&str> {
         Some(authority) => authority.as_str(),
         None => head.headers.get(HOST)?.to_str().ok()?,
     };
-    let host = without_port(
-        authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, host)| host),
-    );
+    let userinfo = last(authority, b'@').map_or(0, |at| at + 1);
+    let host = without_port(authority.get(userinfo..).unwrap_or(authority));
     (!host.is_empty() && host.len() <= HOST_BYTES_MAX).then_some(host)
 }
 
 /// `host` where the caller named one, else the original destination's address.
 #[must_use]
-pub fn host_or_address(head: &Parts, original_destination: SocketAddr) -> String {
-    host(head).map_or_else(
-        || original_destination.ip().to_string(),
-        str::to_ascii_lowercase,
-    )
+pub fn host_or_address(head: &Parts, original_destination: SocketAddr) -> Cow<'_, str> {
+    match host(head) {
+        None => original_destination.ip().to_string().into(),
+        Some(host) if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            host.to_ascii_lowercase().into()
+        }
+        Some(host) => host.into(),
+    }
 }
 
 /// Strips `:port`, and leaves the brackets of an IPv6 literal.
 fn without_port(authority: &str) -> &str {
-    match authority.rfind(':') {
-        Some(colon)
-            if !authority
-                .get(colon..)
-                .is_some_and(|rest| rest.contains(']')) =>
-        {
+    match last(authority, b':') {
+        Some(colon) if !authority.bytes().skip(colon).any(|byte| byte == b']') => {
             authority.get(..colon).unwrap_or(authority)
         }
         _ => authority,
     }
+}
+
+/// Where an ASCII character stands last. Authorities are short: a search made for long texts costs more to set up.
+fn last(text: &str, character: u8) -> Option<usize> {
+    text.bytes().rposition(|byte| byte == character)
 }
 
 /// Longest host name that DNS allows (RFC 1035 §2.3.4).

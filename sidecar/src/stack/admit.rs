@@ -4,7 +4,8 @@
 //! Nothing reads the request body while a call waits: the HTTP/2 window stays closed, and the application feels it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use http::Response;
 use tokio::time::Instant;
@@ -12,7 +13,7 @@ use tower::Service;
 
 use super::ResponseBody;
 use crate::call::{Call, Outgoing};
-use crate::destination::{Permit, Refusal};
+use crate::destination::{Acquire, Permit, Refusal};
 use crate::error::{CallError, UpstreamError};
 use crate::http::body::Body;
 use crate::overload::classify::End;
@@ -33,38 +34,109 @@ impl<S> Admit<S> {
 
 impl<S> Service<Outgoing> for Admit<S>
 where
-    S: Service<Outgoing, Response = Response<Body>, Error = UpstreamError> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Outgoing, Response = Response<Body>, Error = UpstreamError> + Clone,
 {
     type Response = Response<ResponseBody>;
     type Error = CallError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, CallError>> + Send>>;
+    type Future = AdmitFuture<S, S::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, outgoing: Outgoing) -> Self::Future {
-        Box::pin(admit(self.inner.clone(), outgoing))
+        AdmitFuture {
+            call: Arc::clone(&outgoing.call),
+            state: State::Waiting {
+                acquire: acquire(&outgoing.call, outgoing.attempt),
+                inner: self.inner.clone(),
+                outgoing: Some(outgoing),
+            },
+        }
     }
 }
 
-async fn admit<S>(mut inner: S, outgoing: Outgoing) -> Result<Response<ResponseBody>, CallError>
+pin_project_lite::pin_project! {
+    /// An attempt that waits for its permit, or has it. Dropping it gives up the place or the permit.
+    ///
+    /// Written by hand: a boxed future an attempt would be one more large allocation a call.
+    #[derive(Debug)]
+    pub struct AdmitFuture<S, F> {
+        call: Arc<Call>,
+        #[pin]
+        state: State<S, F>,
+    }
+}
+
+pin_project_lite::pin_project! {
+    #[project = StateProjection]
+    #[derive(Debug)]
+    enum State<S, F> {
+        Waiting {
+            acquire: Acquire,
+            inner: S,
+            outgoing: Option<Outgoing>,
+        },
+        Attempting {
+            #[pin]
+            attempt: F,
+            permit: Option<Permit>,
+            dispatched: Instant,
+        },
+    }
+}
+
+impl<S> Future for AdmitFuture<S, S::Future>
 where
     S: Service<Outgoing, Response = Response<Body>, Error = UpstreamError>,
 {
-    let call = std::sync::Arc::clone(&outgoing.call);
-    let permit = permit(&call, outgoing.attempt).await?;
-    let dispatched = Instant::now();
-    call.trail(|trail| {
-        if let Some(attempt) = trail.attempts.last_mut() {
-            attempt.dispatched = Some(dispatched - call.begun);
+    type Output = Result<Response<ResponseBody>, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProjection::Waiting {
+                    acquire,
+                    inner,
+                    outgoing,
+                } => {
+                    let permit = judged(this.call, ready!(Pin::new(acquire).poll(cx)))?;
+                    let Some(outgoing) = outgoing.take() else {
+                        return Poll::Pending;
+                    };
+                    let dispatched = Instant::now();
+                    this.call.trail(|trail| {
+                        if let Some(attempt) = trail.attempts.last_mut() {
+                            attempt.dispatched = Some(dispatched - this.call.begun);
+                        }
+                    });
+                    let attempt = inner.call(outgoing);
+                    // Waiting => Attempting
+                    this.state.set(State::Attempting {
+                        attempt,
+                        permit: Some(permit),
+                        dispatched,
+                    });
+                }
+                StateProjection::Attempting {
+                    attempt,
+                    permit,
+                    dispatched,
+                } => {
+                    let result = ready!(attempt.poll(cx));
+                    let Some(permit) = permit.take() else {
+                        return Poll::Pending;
+                    };
+                    sample(this.call, &permit, &result, *dispatched);
+                    let response = result?;
+                    return Poll::Ready(Ok(
+                        response.map(|body| ResponseBody::new(body).holding(permit))
+                    ));
+                }
+            }
         }
-    });
-    let result = inner.call(outgoing).await;
-    sample(&call, &permit, &result, dispatched);
-    let response = result?;
-    Ok(response.map(|body| ResponseBody::new(body).holding(permit)))
+    }
 }
 
 /// Tells the destination how the attempt went. A tunnel's response head says nothing about load.
@@ -88,17 +160,19 @@ fn sample(
     }
 }
 
-/// Waits for a permit; a retry stands one priority below its first try.
-async fn permit(call: &Call, attempt: u32) -> Result<Permit, CallError> {
+/// Asks for a permit; a retry stands one priority below its first try.
+fn acquire(call: &Call, attempt: u32) -> Acquire {
     let priority = if attempt > 1 {
         call.priority.lowered()
     } else {
         call.priority
     };
-    let acquired = call
-        .destination
+    call.destination
         .acquire(call.endpoint, priority, call.deadline_at(), call.rule.mode)
-        .await;
+}
+
+/// Writes down what the admission decided.
+fn judged(call: &Call, acquired: Result<Permit, Refusal>) -> Result<Permit, CallError> {
     match acquired {
         Ok(permit) => {
             if permit.waited_long() {

@@ -51,23 +51,15 @@ impl ResponseBody {
     }
 
     /// Reads away what has already arrived, so that the connection can be used again; waits for nothing.
-    pub(super) async fn discard_arrived(mut self) {
+    pub(super) fn discard_arrived(mut self, cx: &mut Context<'_>) {
         let mut bytes_left = DISCARD_BYTES_MAX;
-        std::future::poll_fn(|cx| {
-            loop {
-                match Pin::new(&mut self).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        let length = frame.data_ref().map_or(0, Bytes::len);
-                        match bytes_left.checked_sub(length) {
-                            Some(left) => bytes_left = left,
-                            None => return Poll::Ready(()),
-                        }
-                    }
-                    Poll::Ready(Some(Err(_)) | None) | Poll::Pending => return Poll::Ready(()),
-                }
+        while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut self).poll_frame(cx) {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match bytes_left.checked_sub(length) {
+                Some(left) => bytes_left = left,
+                None => return,
             }
-        })
-        .await;
+        }
     }
 
     fn ended(&mut self, result: Result<(), &BodyError>) {

@@ -6,13 +6,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use http::Response;
 use http::request::Parts;
 use http_body::Body as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tower::Service;
 
 use super::ResponseBody;
@@ -41,15 +41,11 @@ impl<S> Retry<S> {
 
 impl<S> Service<Outgoing> for Retry<S>
 where
-    S: Service<Outgoing, Response = Response<ResponseBody>, Error = CallError>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
+    S: Service<Outgoing, Response = Response<ResponseBody>, Error = CallError> + Clone,
 {
     type Response = Response<ResponseBody>;
     type Error = CallError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, CallError>> + Send>>;
+    type Future = RetryFuture<S, S::Future>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         Poll::Ready(Ok(()))
@@ -60,20 +56,106 @@ where
             call, head, body, ..
         } = outgoing;
         let attempts = Attempts {
-            inner: self.inner.clone(),
             source: Source::new(&call, head, body, &self.kept_bytes),
             call,
             attempt: 0,
             backoff: Duration::ZERO,
             free_retry_used: false,
         };
-        Box::pin(attempts.run())
+        RetryFuture {
+            inner: self.inner.clone(),
+            attempts,
+            state: State::Next,
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A call and its attempts, one after the other. Dropping it cancels the one under way.
+    ///
+    /// Written by hand: a boxed future a call would be one more large allocation.
+    #[derive(Debug)]
+    pub struct RetryFuture<S, F> {
+        inner: S,
+        attempts: Attempts,
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project_lite::pin_project! {
+    #[project = StateProjection]
+    #[derive(Debug)]
+    enum State<F> {
+        Next,
+        Attempting {
+            #[pin]
+            attempt: F,
+        },
+        BackingOff {
+            delay: Pin<Box<Sleep>>,
+        },
+    }
+}
+
+impl<S> Future for RetryFuture<S, S::Future>
+where
+    S: Service<Outgoing, Response = Response<ResponseBody>, Error = CallError>,
+{
+    type Output = Result<Response<ResponseBody>, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProjection::Next => match this.attempts.next() {
+                    Some(outgoing) => {
+                        let attempt = this.inner.call(outgoing);
+                        // Next => Attempting
+                        this.state.set(State::Attempting { attempt });
+                    }
+                    // Not reached: `judge` says Again only while the source can be sent again.
+                    None => return Poll::Ready(Err(this.attempts.deadline_exceeded())),
+                },
+                StateProjection::Attempting { attempt } => {
+                    let result = ready!(attempt.poll(cx));
+                    this.attempts.end_record(&result);
+                    match this.attempts.judge(&result) {
+                        Judgement::Over => return Poll::Ready(result),
+                        Judgement::Refused(reason) => {
+                            return Poll::Ready(refused(result, reason));
+                        }
+                        Judgement::DeadlinePassed => {
+                            return Poll::Ready(Err(this.attempts.deadline_exceeded()));
+                        }
+                        Judgement::Again(delay) => {
+                            if let Ok(response) = result {
+                                response.into_body().discard_arrived(cx);
+                            }
+                            this.attempts.backoff = delay;
+                            // Attempting => Next | BackingOff
+                            this.state.set(if delay.is_zero() {
+                                State::Next
+                            } else {
+                                let delay = Box::pin(tokio::time::sleep(delay));
+                                State::BackingOff { delay }
+                            });
+                        }
+                    }
+                }
+                StateProjection::BackingOff { delay } => {
+                    ready!(delay.as_mut().poll(cx));
+                    // BackingOff => Next
+                    this.state.set(State::Next);
+                }
+            }
+        }
     }
 }
 
 /// The attempts of one call.
-struct Attempts<S> {
-    inner: S,
+#[derive(Debug)]
+struct Attempts {
     call: Arc<Call>,
     source: Source,
     attempt: u32,
@@ -81,61 +163,35 @@ struct Attempts<S> {
     free_retry_used: bool,
 }
 
-impl<S> Attempts<S>
-where
-    S: Service<Outgoing, Response = Response<ResponseBody>, Error = CallError>,
-{
-    async fn run(mut self) -> Result<Response<ResponseBody>, CallError> {
-        while let Some((head, body)) = self.source.next() {
-            let result = self.attempt(head, body).await;
-            match self.judge(&result) {
-                Judgement::Over => return result,
-                Judgement::Refused(reason) => return refused(result, reason),
-                Judgement::DeadlinePassed => {
-                    return Err(CallError::DeadlineExceeded {
-                        deadline: self.call.deadline.unwrap_or_default(),
-                    });
-                }
-                Judgement::Again(delay) => {
-                    if let Ok(response) = result {
-                        response.into_body().discard_arrived().await;
-                    }
-                    self.backoff = delay;
-                    if !delay.is_zero() {
-                        tokio::time::sleep(delay).await;
-                    }
-                }
-            }
-        }
-        // `judge` says Again only while the source can be sent again.
-        Err(CallError::DeadlineExceeded {
-            deadline: self.call.deadline.unwrap_or_default(),
-        })
-    }
-
-    async fn attempt(
-        &mut self,
-        head: Parts,
-        body: Body,
-    ) -> Result<Response<ResponseBody>, CallError> {
+impl Attempts {
+    /// The next attempt's request, its record begun. None: it cannot be sent again.
+    fn next(&mut self) -> Option<Outgoing> {
+        let (head, body) = self.source.next()?;
         self.attempt += 1;
         let span_id = trace::random_span_id();
         self.begin_record(span_id);
-        let outgoing = Outgoing {
+        Some(Outgoing {
             call: Arc::clone(&self.call),
             head,
             body,
             attempt: self.attempt,
             span_id,
-        };
-        let result = self.inner.call(outgoing).await;
-        let (end, ended) = (end_of(&result), self.call.begun.elapsed());
+        })
+    }
+
+    fn deadline_exceeded(&self) -> CallError {
+        CallError::DeadlineExceeded {
+            deadline: self.call.deadline.unwrap_or_default(),
+        }
+    }
+
+    fn end_record(&self, result: &Result<Response<ResponseBody>, CallError>) {
+        let (end, ended) = (end_of(result), self.call.begun.elapsed());
         self.call.trail(|trail| {
             if let Some(attempt) = trail.attempts.last_mut() {
                 (attempt.end, attempt.ended) = (end, ended);
             }
         });
-        result
     }
 
     /// An attempt is recorded as cancelled until it ends: a call may be dropped while it is under way.
@@ -261,6 +317,7 @@ enum Judgement {
 }
 
 /// Where each attempt's request comes from.
+#[derive(Debug)]
 enum Source {
     /// It can be sent only once: the policy allows no second try.
     Once(Option<Box<(Parts, Body)>>),

@@ -14,6 +14,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
+
 use super::connect::Settings;
 use crate::error::UpstreamError;
 use crate::http::body::Body;
@@ -38,7 +40,7 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Endpoints {
-    by_addr: HashMap<SocketAddr, Arc<Endpoint>>,
+    by_addr: HashMap<SocketAddr, Arc<Endpoint>, RandomState>,
     /// At how many entries those without connections are forgotten.
     sweep_at: usize,
 }
@@ -50,7 +52,7 @@ impl Pool {
         Self {
             settings: Arc::new(settings),
             endpoints: Mutex::new(Endpoints {
-                by_addr: HashMap::new(),
+                by_addr: HashMap::default(),
                 sweep_at: SWEEP_AT_MIN,
             }),
         }

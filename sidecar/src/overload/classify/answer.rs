@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use control_api::well_known::header;
+use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// A response head, as far as retries and limits are concerned.
@@ -47,10 +48,10 @@ impl Answer {
         Self {
             status,
             grpc_status: headers
-                .get(header::GRPC_STATUS)
+                .get(&GRPC_STATUS)
                 .and_then(|value| value.to_str().ok()?.trim().parse().ok()),
             pushback: Pushback::None,
-            is_refusal_of_weir: headers.contains_key(header::SHED),
+            is_refusal_of_weir: headers.contains_key(&SHED),
         }
     }
 }
@@ -60,9 +61,9 @@ impl Pushback {
     #[must_use]
     pub fn of(headers: &HeaderMap, wall: SystemTime) -> Self {
         [
-            headers.get(header::RETRY).map_or(Self::None, weir),
+            headers.get(&RETRY).map_or(Self::None, weir),
             headers
-                .get(header::GRPC_RETRY_PUSHBACK_MS)
+                .get(&GRPC_RETRY_PUSHBACK_MS)
                 .map_or(Self::None, grpc),
             headers
                 .get(http::header::RETRY_AFTER)
@@ -103,6 +104,11 @@ impl Pushback {
         }
     }
 }
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static(header::GRPC_STATUS);
+const SHED: HeaderName = HeaderName::from_static(header::SHED);
+const RETRY: HeaderName = HeaderName::from_static(header::RETRY);
+const GRPC_RETRY_PUSHBACK_MS: HeaderName = HeaderName::from_static(header::GRPC_RETRY_PUSHBACK_MS);
 
 /// `exhausted`, `none`, or milliseconds. A word from a later version is not ours to guess at.
 fn weir(value: &HeaderValue) -> Pushback {
@@ -161,7 +167,7 @@ mod tests {
             .iter()
             .map(|(name, value)| {
                 (
-                    http::HeaderName::from_static(name),
+                    HeaderName::from_static(name),
                     HeaderValue::from_static(value),
                 )
             })
