@@ -271,3 +271,165 @@ fn modules_are_files_beside_their_folders() {
         .collect();
     report(&problems);
 }
+
+/// Lines of a file's code that contain one of `words`, tests and comments apart.
+fn lines_with(path: &Path, text: &str, words: &[&str]) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    code.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .filter(|(_, line)| words.iter().any(|word| line.contains(word)))
+        .map(|(number, line)| format!("{}:{}: {}", shown(path), number + 1, line.trim()))
+        .collect()
+}
+
+fn is_test(path: &Path) -> bool {
+    let of_tests = |part: &std::ffi::OsStr| {
+        ["tests", "tests.rs", "testing", "testing.rs", "fixture.rs"]
+            .iter()
+            .any(|name| part == *name)
+    };
+    path.iter().any(of_tests)
+}
+
+/// The files below one of these folders or at one of these paths, tests apart.
+fn product(places: &[&str]) -> Vec<(PathBuf, String)> {
+    sources_of(&["control-api", "sidecar"])
+        .into_iter()
+        .filter(|(path, _)| !is_test(path))
+        .filter(|(path, _)| {
+            let path = shown(path);
+            places.iter().any(|place| path.starts_with(place))
+        })
+        .collect()
+}
+
+#[test]
+fn the_pure_cores_never_read_a_clock_and_do_no_io() {
+    let cores = [
+        "sidecar/src/overload",
+        "sidecar/src/call/",
+        "sidecar/src/drain/lifecycle.rs",
+        "control-api/src/policy",
+        "control-api/src/document",
+    ];
+    let words = [
+        "Instant::now",
+        "SystemTime::now",
+        "Timestamp::now",
+        ".elapsed()",
+        "std::fs",
+        "std::env",
+        "tokio::net",
+        "tokio::spawn",
+        ".await",
+    ];
+    let problems: Vec<String> = product(&cores)
+        .iter()
+        .filter(|(path, _)| !path.ends_with("simulation.rs"))
+        .flat_map(|(path, text)| lines_with(path, text, &words))
+        .collect();
+    report(&problems);
+}
+
+#[test]
+fn the_model_needs_no_runtime() {
+    let mut tree = std::process::Command::new(env!("CARGO"));
+    tree.args(["tree", "--offline", "--package", "control-api"])
+        .args(["--no-default-features", "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(repository());
+    let done = e2e::process::run(&mut tree, e2e::wait::LONG);
+    assert!(done.status.success(), "{done:?}");
+    let runtime = ["tokio", "hyper", "axum", "tower", "nix", "socket2", "mio"];
+    let used: Vec<String> = done
+        .stdout
+        .lines()
+        .filter(|line| runtime.contains(&line.split(' ').next().unwrap_or_default()))
+        .map(|line| format!("the model depends on {line}"))
+        .collect();
+    report(&used);
+}
+
+#[test]
+fn only_the_wiring_makes_what_there_is_one_of() {
+    let words = [
+        "Store::open(",
+        "Destinations::new(",
+        "Telemetry::new(",
+        "Connections::new(",
+        "Server::bind(",
+        "Upstream::new(",
+    ];
+    let problems: Vec<String> = product(&["sidecar/src"])
+        .iter()
+        .filter(|(path, _)| room(path).is_some_and(|room| room != "app"))
+        .flat_map(|(path, text)| {
+            // A test fixture stands beside what it makes.
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            lines_with(path, code, &words)
+        })
+        .collect();
+    report(&problems);
+}
+
+/// Where tasks and threads are started: the wiring, the listeners, the protocols' drivers, the commands.
+const SPAWNERS: &[&str] = &[
+    "control-api/src/client/transport.rs",
+    "control-api/src/server/connection.rs",
+    "control-api/src/server/policy.rs",
+    "control-api/src/store/file_watch.rs",
+    "sidecar/src/admin/server.rs",
+    "sidecar/src/app.rs",
+    "sidecar/src/app/side.rs",
+    "sidecar/src/demo.rs",
+    "sidecar/src/demo/client.rs",
+    "sidecar/src/demo/server.rs",
+    "sidecar/src/intercept/dns.rs",
+    "sidecar/src/intercept/inside.rs",
+    "sidecar/src/intercept/listener.rs",
+    "sidecar/src/intercept/publish.rs",
+    "sidecar/src/run/",
+    "sidecar/src/telemetry/log/writer.rs",
+    "sidecar/src/upstream/http1/",
+    "sidecar/src/upstream/http2/",
+    "sidecar/src/wire/explicit/names.rs",
+    "sidecar/src/wire/http2.rs",
+];
+
+#[test]
+fn tasks_are_started_only_where_they_have_an_owner() {
+    let words = [
+        "tokio::spawn(",
+        ".spawn(",
+        "spawn_blocking(",
+        "thread::spawn(",
+    ];
+    let problems: Vec<String> = product(&["control-api/src", "sidecar/src"])
+        .iter()
+        .filter(|(path, _)| {
+            let path = shown(path);
+            !SPAWNERS.iter().any(|place| path.starts_with(place)) && !path.contains("under_loom")
+        })
+        .flat_map(|(path, text)| {
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            lines_with(path, code, &words)
+        })
+        .collect();
+    report(&problems);
+}
+
+#[test]
+fn the_code_map_has_every_room_in_its_order() {
+    let map = fs::read_to_string(repository().join("ARCHITECTURE.md")).expect("it is there");
+    let (_, map) = map.split_once("## Code map").expect("there is a code map");
+    let map = map.split("\n## ").next().unwrap_or_default();
+    let named: Vec<&str> = map
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next())
+        .flat_map(|cell| cell.split(['`', ',', ' ']))
+        .map(|name| name.trim_end_matches('/'))
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert_eq!(named, ROOMS);
+}
