@@ -1,68 +1,56 @@
-//! Where the control sockets of processes outside of pods are: those of `weir run`, found again by `weirctl`.
+//! Where the control sockets of processes outside of pods are: `weir run` puts its own there, and `weirctl` finds it.
+//!
+//! Each process has a directory of its own, [`new_name`], and in it a socket named [`SOCKET_NAME`]: one that is killed
+//! leaves nothing that another one shares.
 
 use std::env;
-use std::fs::{self, DirBuilder, Metadata};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-/// The directory for the control sockets of this user: `$XDG_RUNTIME_DIR/weir`, or `/tmp/weir-UID` where there is no
-/// runtime directory of this user's own.
-///
-/// Each process puts its socket there as `PID.sock`; [`create`] makes the directory.
+/// The control socket's name in its process's directory.
+pub const SOCKET_NAME: &str = "control.sock";
+
+/// The directory in which this user's processes make theirs: `$XDG_RUNTIME_DIR`, which is in memory, or the one for
+/// temporary files where there is no runtime directory of this user's own.
 #[must_use]
-pub fn default_socket_dir() -> PathBuf {
-    let uid = geteuid().as_raw();
-    let runtime_dir = env::var_os("XDG_RUNTIME_DIR")
+pub fn base() -> PathBuf {
+    env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
-        // A runtime directory that came along through `sudo -E` belongs to somebody else.
-        .filter(|dir| fs::metadata(dir).is_ok_and(|metadata| metadata.uid() == uid));
-    match runtime_dir {
-        Some(dir) => dir.join("weir"),
-        None => env::temp_dir().join(format!("weir-{uid}")),
-    }
+        // One that came along through `su` or `sudo -E` belongs to somebody else.
+        .filter(|dir| dir.is_absolute() && fs::metadata(dir).is_ok_and(|dir| is_own(&dir)))
+        .unwrap_or_else(env::temp_dir)
 }
 
-/// Makes `dir` for this user alone, or makes sure that it is.
-///
-/// # Errors
-/// If it cannot be made, or if somebody else could have put something into it.
-pub fn create(dir: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let metadata = fs::symlink_metadata(dir)?;
-    if is_private(&metadata) {
-        return Ok(());
-    }
-    let text = format!(
-        "{}: is no directory that only this user can write to; remove it",
-        dir.display()
-    );
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
-}
-
-/// The control sockets in `dir`, the newest first; none if the directory is not this user's own.
+/// The name of the directory of the process `pid`. `nonce` keeps it apart from what anybody could have put there before.
 #[must_use]
-pub fn sockets(dir: &Path) -> Vec<PathBuf> {
-    if !fs::symlink_metadata(dir).is_ok_and(|metadata| is_private(&metadata)) {
-        return Vec::new();
-    }
-    let Ok(entries) = fs::read_dir(dir) else {
+pub fn new_name(pid: u32, nonce: u32) -> String {
+    format!("{PREFIX}{pid}-{nonce:08x}")
+}
+
+/// The control sockets of this user's processes in `base`, the newest first.
+#[must_use]
+pub fn sockets(base: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(base) else {
         return Vec::new();
     };
     let mut sockets: Vec<(i64, i64, PathBuf)> = entries
-        .take(ENTRIES_MAX)
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(PREFIX.as_bytes())
+        })
+        .take(PROCESSES_MAX)
+        // Temporary files are everybody's: what somebody else could have put there is not looked into.
+        .filter(|entry| fs::symlink_metadata(entry.path()).is_ok_and(|dir| is_private(&dir)))
         .filter_map(|entry| {
-            let path = entry.ok()?.path();
+            let path = entry.path().join(SOCKET_NAME);
             let metadata = fs::symlink_metadata(&path).ok()?;
-            let is_socket = path
-                .extension()
-                .is_some_and(|extension| extension == "sock");
-            is_socket.then(|| (metadata.ctime(), metadata.ctime_nsec(), path))
+            Some((metadata.ctime(), metadata.ctime_nsec(), path))
         })
         .collect();
     sockets.sort_unstable();
@@ -70,11 +58,16 @@ pub fn sockets(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn is_private(metadata: &Metadata) -> bool {
-    metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o022 == 0
+    metadata.is_dir() && is_own(metadata) && metadata.mode() & 0o022 == 0
 }
 
-/// Most entries of a directory that are looked at.
-const ENTRIES_MAX: usize = 1000;
+fn is_own(metadata: &Metadata) -> bool {
+    metadata.uid() == geteuid().as_raw()
+}
+
+const PREFIX: &str = "weir-";
+/// Most directories that are looked into.
+const PROCESSES_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -83,19 +76,23 @@ mod tests {
 
     use super::*;
 
+    fn make(base: &Path, name: &str, mode: u32) -> PathBuf {
+        let dir = base.join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(SOCKET_NAME), "").unwrap();
+        fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
+        dir.join(SOCKET_NAME)
+    }
+
     #[test]
-    fn a_directory_that_others_can_write_to_is_refused() {
-        let parent = tempfile::tempdir().unwrap();
-        let dir = parent.path().join("weir");
-        create(&dir).unwrap();
-        create(&dir).unwrap();
-        fs::write(dir.join("1.sock"), "").unwrap();
-        assert_eq!(sockets(&dir), [dir.join("1.sock")]);
-        fs::set_permissions(&dir, Permissions::from_mode(0o777)).unwrap();
-        create(&dir).unwrap_err();
-        assert!(sockets(&dir).is_empty());
-        let link = parent.path().join("link");
-        symlink(parent.path(), &link).unwrap();
-        create(&link).unwrap_err();
+    fn only_directories_that_nobody_else_can_write_to_are_looked_into() {
+        let base = tempfile::tempdir().unwrap();
+        let own = make(base.path(), &new_name(1, 7), 0o700);
+        make(base.path(), &new_name(2, 7), 0o777);
+        make(base.path(), "other", 0o700);
+        fs::create_dir(base.path().join(new_name(3, 7))).unwrap();
+        symlink(own.parent().unwrap(), base.path().join(new_name(4, 7))).unwrap();
+        assert_eq!(sockets(base.path()), [own]);
+        assert!(sockets(Path::new("/nowhere")).is_empty());
     }
 }

@@ -274,6 +274,21 @@ fn weirctl_reads_and_changes_a_running_weir() {
 }
 
 #[test]
+fn weirctl_finds_the_weir_of_its_user() {
+    let runtime = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(binaries::weir());
+    // The command is told the socket by its environment; whoever stands beside it is not.
+    command
+        .env("XDG_RUNTIME_DIR", runtime.path())
+        .args(["run", "--", "env", "-u", "WEIR_CONTROL_SOCKET"])
+        .arg(binaries::weirctl())
+        .arg("status");
+    let done = process::run(&mut command, wait::LONG);
+    assert!(done.status.success(), "{done:?}");
+    assert!(done.stdout.contains("revision 1"), "{done:?}");
+}
+
+#[test]
 fn weirctl_without_a_weir_says_where_it_looked() {
     let mut command = Command::new(binaries::weirctl());
     command

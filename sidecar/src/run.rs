@@ -161,7 +161,8 @@ pub fn start(options: &RunOptions, workers: usize) -> Result<Session, RunError> 
     let directory = scratch::choose();
     let control_socket = options.control_socket.clone();
     let leftovers = Leftovers {
-        control_socket: control_socket.unwrap_or_else(|| directory.join("control.sock")),
+        control_socket: control_socket
+            .unwrap_or_else(|| directory.join(control_api::socket_dir::SOCKET_NAME)),
         directory,
     };
     let explicit = options.proxy_env.then(explicit_listener).transpose();

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use crate::socket_dir::{default_socket_dir, sockets};
+use crate::socket_dir::{base, sockets};
 use crate::well_known::CONTROL_SOCKET;
 
 /// There is nobody to talk to.
@@ -24,7 +24,7 @@ pub struct NoSocket {
 /// # Errors
 /// [`NoSocket`] if nobody answers on any.
 pub fn find_socket() -> Result<PathBuf, NoSocket> {
-    search(Path::new(CONTROL_SOCKET), &default_socket_dir())
+    search(Path::new(CONTROL_SOCKET), &base())
 }
 
 fn search(of_pod: &Path, dir: &Path) -> Result<PathBuf, NoSocket> {
@@ -43,31 +43,39 @@ fn search(of_pod: &Path, dir: &Path) -> Result<PathBuf, NoSocket> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::net::UnixListener;
 
     use super::*;
-    use crate::socket_dir::create;
+    use crate::socket_dir::{SOCKET_NAME, new_name};
+
+    fn listen(base: &Path, pid: u32) -> (PathBuf, UnixListener) {
+        let dir = base.join(new_name(pid, 0));
+        fs::create_dir(&dir).unwrap();
+        let path = dir.join(SOCKET_NAME);
+        let listener = UnixListener::bind(&path).unwrap();
+        (path, listener)
+    }
 
     #[test]
     fn dead_sockets_are_passed_over() {
-        let parent = tempfile::tempdir().unwrap();
-        let dir = parent.path().join("weir");
-        let of_pod = parent.path().join("control.sock");
-        create(&dir).unwrap();
-        assert!(search(&of_pod, &dir).is_err());
-        let alive = UnixListener::bind(dir.join("1.sock")).unwrap();
-        drop(UnixListener::bind(dir.join("2.sock")).unwrap());
-        assert_eq!(search(&of_pod, &dir).unwrap(), dir.join("1.sock"));
+        let base = tempfile::tempdir().unwrap();
+        let of_pod = base.path().join("control.sock");
+        assert!(search(&of_pod, base.path()).is_err());
+        let (path, alive) = listen(base.path(), 1);
+        drop(listen(base.path(), 2));
+        assert_eq!(search(&of_pod, base.path()).unwrap(), path);
         drop(alive);
-        let error = search(&of_pod, &dir).unwrap_err();
+        let error = search(&of_pod, base.path()).unwrap_err();
         assert!(error.to_string().contains("weir run"), "{error}");
     }
 
     #[test]
     fn the_pods_socket_comes_first() {
-        let parent = tempfile::tempdir().unwrap();
-        let of_pod = parent.path().join("control.sock");
+        let base = tempfile::tempdir().unwrap();
+        let of_pod = base.path().join("control.sock");
         drop(UnixListener::bind(&of_pod).unwrap());
-        assert_eq!(search(&of_pod, parent.path()).unwrap(), of_pod);
+        let _own = listen(base.path(), 1);
+        assert_eq!(search(&of_pod, base.path()).unwrap(), of_pod);
     }
 }

@@ -5,25 +5,16 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
+use control_api::socket_dir;
 
-/// A name for a directory that does not exist: in `$XDG_RUNTIME_DIR`, which is the user's own and in memory, or else
-/// among the temporary files.
+/// A name for a directory that does not exist, where `weirctl` looks for control sockets.
 #[must_use]
 pub fn choose() -> PathBuf {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    // After `su` the variable may still name the directory of another user.
-    let is_ours = |path: &PathBuf| {
-        let owner = fs::metadata(path).map(|metadata| metadata.uid());
-        path.is_absolute() && owner.is_ok_and(|uid| uid == geteuid().as_raw())
-    };
-    let base = runtime.filter(is_ours).unwrap_or_else(std::env::temp_dir);
-    let name = format!("weir-{}-{:08x}", std::process::id(), fastrand::u32(..));
-    base.join(name)
+    socket_dir::base().join(socket_dir::new_name(std::process::id(), fastrand::u32(..)))
 }
 
 /// Makes the directory.
