@@ -244,13 +244,17 @@ mod tests {
             ("WEIR_WORKERS", "0"),
             ("WEIR_DRAIN_TIME", "soon"),
             ("WEIR_OUTBOUND_ADDRS", "0.0.0.0:1"),
+            ("WEIR_EXPLICIT_PROXY_ADDRS", ","),
+            ("WEIR_LOG_LEVEL", "loud"),
         ])
         .unwrap_err();
         let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
         expect_test::expect![[r#"
             WEIR_WORKERS="0": expected a whole number from 1 to 64
             WEIR_OUTBOUND_ADDRS="0.0.0.0:1": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
-            WEIR_DRAIN_TIME="soon": expected a length of time like 250ms, 5s or 1m, above 0 and at most 1h"#]]
+            WEIR_EXPLICIT_PROXY_ADDRS=",": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
+            WEIR_DRAIN_TIME="soon": expected a length of time like 250ms, 5s or 1m, above 0 and at most 1h
+            WEIR_LOG_LEVEL="loud": expected error, warn, info, debug, trace or off, or a list such as info,sidecar::stack=debug"#]]
         .assert_eq(&text.join("\n"));
     }
 

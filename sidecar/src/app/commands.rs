@@ -1,10 +1,12 @@
 //! `weir proxy` and `weir run`: settings in, sockets bound, the app started, its end awaited.
 
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::task::Context;
 use std::time::Duration;
 
+use control_api::document;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -19,7 +21,7 @@ use crate::telemetry;
 /// Runs the pod's data plane until it is told to end.
 #[must_use]
 pub fn proxy() -> ExitCode {
-    let (settings, telemetry) = match configure(|name| std::env::var(name).ok(), "weir") {
+    let (settings, telemetry) = match configure(variable, "weir") {
         Ok(configured) => configured,
         Err(errors) => return refuse(&errors),
     };
@@ -144,19 +146,35 @@ fn variable_of_run(options: &RunOptions, name: &str) -> Option<String> {
         "WEIR_POLICY_FILE" => options.policy.as_deref().map(path),
         "OTEL_EXPORTER_OTLP_ENDPOINT" if options.otlp.is_some() => options.otlp.clone(),
         // A trace that is asked for by hand is wanted whole.
-        "OTEL_TRACES_SAMPLER" if options.otlp.is_some() && std::env::var(name).is_err() => {
+        "OTEL_TRACES_SAMPLER" if options.otlp.is_some() && variable(name).is_none() => {
             Some("parentbased_always_on".to_owned())
         }
-        "WEIR_LOG_LEVEL" => std::env::var(name).ok().or_else(|| Some("warn".to_owned())),
-        _ => std::env::var(name).ok(),
+        "WEIR_LOG_LEVEL" => variable(name).or_else(|| Some("warn".to_owned())),
+        _ => variable(name),
     }
+}
+
+/// A variable of the environment. What is no text is shown as what it is not, so that it is refused and not overlooked.
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// A policy named on the command line must be good: later versions of the file are held to less, since calls flow.
 fn check_policy(path: &std::path::Path) -> Result<(), String> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    match control_api::document::Document::parse(&text) {
+    let refused = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    // A pipe can be read only once, and the file is watched. Asked before it is opened, for that may wait.
+    let metadata = std::fs::metadata(path).map_err(|error| refused(&error))?;
+    if !metadata.is_file() {
+        return Err(refused(
+            &"not a file; the policy is read again when it changes",
+        ));
+    }
+    let mut text = String::new();
+    let most = u64::try_from(document::BYTES_MAX).unwrap_or(u64::MAX);
+    std::fs::File::open(path)
+        .and_then(|file| file.take(most.saturating_add(1)).read_to_string(&mut text))
+        .map_err(|error| refused(&error))?;
+    match document::Document::parse(&text) {
         Ok(_) => Ok(()),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }

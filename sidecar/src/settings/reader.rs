@@ -98,8 +98,8 @@ impl<'a> Reader<'a> {
 
     pub(super) fn log_level(&mut self, name: &'static str) -> String {
         let level = self.text(name).unwrap_or_default();
-        if let Err(error) = log::check_level(&level) {
-            self.refuse(name, &level, &error.to_string());
+        if log::check_level(&level).is_err() {
+            self.refuse(name, &level, log::LEVELS);
         }
         level
     }
@@ -122,21 +122,27 @@ impl<'a> Reader<'a> {
     /// Several, separated by commas; `none` for none.
     pub(super) fn loopback_addrs(&mut self, name: &'static str) -> Vec<SocketAddr> {
         let value = self.text(name).filter(|value| value != "none");
-        let value = value.unwrap_or_default();
+        let Some(value) = value else {
+            return Vec::new();
+        };
         let parts = value.split(',').map(str::trim);
-        parts
-            .filter(|part| !part.is_empty())
-            .filter_map(|part| self.loopback(name, part))
-            .collect()
+        let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+        if parts.is_empty() {
+            // Commas alone are a mistake: whoever wants it nowhere says so.
+            self.refuse(name, &value, LOOPBACK);
+        }
+        let addrs = parts.iter().filter_map(|part| self.loopback(name, part));
+        addrs.collect()
     }
 
     fn loopback(&mut self, name: &'static str, text: &str) -> Option<SocketAddr> {
         let addr = text.parse().ok();
         let loopback = addr.filter(|addr: &SocketAddr| addr.ip().is_loopback());
         if loopback.is_none() {
-            let expected = "a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401";
-            self.refuse(name, text, expected);
+            self.refuse(name, text, LOOPBACK);
         }
         loopback
     }
 }
+
+const LOOPBACK: &str = "a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401";

@@ -185,13 +185,13 @@ where
     (subscriber, handle)
 }
 
+/// What a log level may be.
+pub const LEVELS: &str =
+    "error, warn, info, debug, trace or off, or a list such as info,sidecar::stack=debug";
+
 /// Parses a level, or levels for targets. The access log is off unless it is named.
 fn targets(text: &str) -> Result<Targets, UnknownLogLevel> {
-    let unknown = || {
-        UnknownLogLevel(format!(
-            "{text:?} is no log level: expected error, warn, info, debug, trace or off, or a list such as info,sidecar::stack=debug"
-        ))
-    };
+    let unknown = || UnknownLogLevel(format!("{text:?} is no log level: expected {LEVELS}"));
     let mut targets = Targets::new();
     let mut names_access = false;
     for directive in text
