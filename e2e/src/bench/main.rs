@@ -8,6 +8,7 @@ mod contender;
 mod cpu;
 mod latency;
 mod memory;
+mod pin;
 mod report;
 
 use std::path::PathBuf;
@@ -35,6 +36,9 @@ struct Plan {
     /// Parts to measure.
     #[arg(long, value_delimiter = ',', default_values_t = ["cpu".to_owned(), "latency".to_owned(), "memory".to_owned()])]
     parts: Vec<String>,
+    /// Let the system choose the processors, instead of giving the proxy one of its own.
+    #[arg(long)]
+    unpinned: bool,
     /// Leave weir out.
     #[arg(long)]
     without_weir: bool,
@@ -45,9 +49,25 @@ struct Plan {
 
 fn main() {
     let plan = Plan::parse();
+    let pinned = !plan.unpinned && pin::leave_the_first();
+    println!(
+        "the proxy has {}",
+        if pinned {
+            "a processor of its own"
+        } else {
+            "no processor of its own"
+        }
+    );
     let origin = e2e::origin::Origin::start(&["--forgetful"]);
     let collector = e2e::collector::Collector::start();
-    let contenders = || contender::all(&origin, &collector, !plan.without_weir);
+    let contenders = || {
+        let all = contender::all(&origin, &collector, !plan.without_weir);
+        all.iter()
+            .filter(|_| pinned)
+            .filter_map(Contender::id)
+            .for_each(pin::onto_the_first);
+        all
+    };
     let wants = |part: &str| plan.parts.iter().any(|wanted| wanted == part);
     let mut numbers = serde_json::Map::new();
     if wants("cpu") {
