@@ -23,10 +23,10 @@ pub struct ClientOptions {
     #[arg(long)]
     pub target: SocketAddr,
     /// Calls a second.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
     /// Seconds.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: u32,
 }
 

@@ -165,3 +165,80 @@ fn round(number: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
     (number * scale).round() / scale
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn tally() -> Tally {
+        Tally {
+            seconds: 6.0,
+            made: 14_400,
+            in_time: 4_680,
+            late: 12,
+            refused: 9_700,
+            failed: 0,
+            unanswered: 8,
+            p50_ms: 20.04,
+            p99_ms: 61.26,
+        }
+    }
+
+    #[test]
+    fn numbers_are_rates_over_the_time_in_which_calls_were_offered() {
+        let measured = serde_json::to_string_pretty(&Measured::new(&tally(), 4_700)).unwrap();
+        expect![[r#"
+            {
+              "offered_per_second": 2400.0,
+              "answered_in_time_per_second": 780.0,
+              "p50_ms": 20.0,
+              "p99_ms": 61.3,
+              "refused": 9700,
+              "server_calls_per_call": 0.326
+            }"#]]
+        .assert_eq(&measured);
+    }
+
+    #[test]
+    fn a_run_without_a_call_has_no_infinite_number() {
+        let measured = Measured::new(&Tally::default(), 0);
+        assert!(measured.offered_per_second == 0.0 && measured.server_calls_per_call == 0.0);
+    }
+
+    #[test]
+    fn the_table_says_what_was_seen_and_what_to_try_next() {
+        let with = Measured::new(&tally(), 4_700);
+        let without = Measured {
+            answered_in_time_per_second: 31.7,
+            refused: 0,
+            server_calls_per_call: 1.0,
+            ..with
+        };
+        let phase = |name| Phase {
+            name,
+            without,
+            with,
+        };
+        expect![[r#"
+
+            phase                    offered/s     in time/s    p50 ms    p99 ms   refused    server calls
+                                                                                                  per call
+            overload  without weir        2400            32        20        61         0            1.00
+            overload  with weir           2400           780        20        61      9700            0.33
+            faults    without weir        2400            32        20        61         0            1.00
+            faults    with weir           2400           780        20        61      9700            0.33
+
+            What you saw: under the same overload 32 calls a second were answered in time without weir and 780 with it, since what could not be served was refused at once instead of waiting up to 1 s for nothing.
+            When every second call failed, retries raised the answers from 32 to 780 a second and cost the server 0.33 calls per call: the budget allows no storm.
+            Next: `weir run -- curl -v http://localhost:PORT/` against a service of yours, and `weirctl status` beside it."#]].assert_eq(&table(&[phase("overload"), phase("faults")]));
+    }
+
+    #[test]
+    fn the_progress_line_fits_a_wide_terminal() {
+        let line = progress("overload", true, &tally());
+        expect!["overload  with weir       6 s   made  14400   in time   4680   late    12   refused   9700   failed     0   given up     8   p99     61 ms"].assert_eq(&line);
+        assert!(line.len() <= 160, "{}", line.len());
+    }
+}

@@ -169,7 +169,11 @@ fn sheds(sheds: &BTreeMap<String, u64>) -> String {
 
 fn last_error(destination: &Destination) -> String {
     match (&destination.last_error, destination.last_error_at) {
-        (Some(error), Some(at)) => format!("{error} ({} ago)", age(at)),
+        (Some(error), Some(at)) => {
+            // What to look at next is said in full where a call itself failed.
+            let what = error.split(';').next().unwrap_or_default();
+            format!("{what} ({} ago)", age(at))
+        }
         (error, _) => optional(error.clone()),
     }
 }
