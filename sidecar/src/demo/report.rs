@@ -131,6 +131,12 @@ fn conclusion(phases: &[Phase]) -> String {
     for phase in phases {
         let (without, with) = (&phase.without, &phase.with);
         let line = match phase.name {
+            _ if with.answered_in_time_per_second <= without.answered_in_time_per_second => {
+                format!(
+                    "\nThe {} phase showed nothing: this machine was too busy with other work, or this is no release build.",
+                    phase.name
+                )
+            }
             "overload" => format!(
                 "\nWhat you saw: under the same overload {:.0} calls a second were answered in time without weir and {:.0} \
                  with it, since what could not be served was refused at once instead of waiting up to {} s for nothing.",
@@ -221,7 +227,7 @@ mod tests {
             without,
             with,
         };
-        expect![[r#"
+        expect![[r"
 
             phase                    offered/s     in time/s    p50 ms    p99 ms   refused    server calls
                                                                                                   per call
@@ -232,7 +238,22 @@ mod tests {
 
             What you saw: under the same overload 32 calls a second were answered in time without weir and 780 with it, since what could not be served was refused at once instead of waiting up to 1 s for nothing.
             When every second call failed, retries raised the answers from 32 to 780 a second and cost the server 0.33 calls per call: the budget allows no storm.
-            Next: `weir run -- curl -v http://localhost:PORT/` against a service of yours, and `weirctl status` beside it."#]].assert_eq(&table(&[phase("overload"), phase("faults")]));
+            Next: `weir run -- curl -v http://localhost:PORT/` against a service of yours, and `weirctl status` beside it."]].assert_eq(&table(&[phase("overload"), phase("faults")]));
+    }
+
+    #[test]
+    fn what_was_not_seen_is_not_claimed() {
+        let with = Measured::new(&tally(), 4_700);
+        let phase = Phase {
+            name: "overload",
+            without: with,
+            with,
+        };
+        let text = table(&[phase]);
+        assert!(
+            text.contains("showed nothing") && !text.contains("What you saw"),
+            "{text}"
+        );
     }
 
     #[test]
