@@ -3,14 +3,17 @@
 //! The bytes pass the [guard], hyper makes requests of them, and each becomes one [call](call::answer) of the proxy.
 //! A response that switches protocols ends HTTP on the connection: what follows is a [tunnel](super::tunnel).
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{Request, Response};
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::{Builder, UpgradeableConnection};
+use hyper::service::{HttpService, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,10 +26,12 @@ use crate::stack::ResponseBody;
 use call::Session;
 use guard::Guard;
 use link::Link;
+use rest::Rest;
 
 mod call;
 mod guard;
 mod link;
+mod rest;
 mod scan;
 mod target;
 mod violation;
@@ -96,37 +101,75 @@ where
 {
     let session = Arc::new(Session::new(answer, dialled));
     let link = Arc::clone(&session.link);
-    let guard = Guard::new(io, limits.header_bytes_max, Arc::clone(&link), &VIOLATIONS);
-    let calls = Arc::clone(&session);
-    let service =
-        service_fn(move |request| call::answer(Arc::clone(&calls), calls.begin(), request));
-    let mut connection = builder(limits)
-        .serve_connection(TokioIo::new(guard), service)
-        .with_upgrades();
+    let mut guard = Guard::new(io, limits.header_bytes_max, Arc::clone(&link), &VIOLATIONS);
     let mut drain = Watch::new(draining);
-    let mut is_draining = false;
-    let ended = poll_fn(|cx| {
-        // The connection goes first: where it has just ended, there is nothing to drain.
-        let mut connection = Pin::new(&mut connection);
-        let ended = connection.as_mut().poll(cx);
-        if ended.is_ready() || is_draining || drain.poll(cx).is_pending() {
-            return ended;
+    loop {
+        let calls = Arc::clone(&session);
+        let service =
+            service_fn(move |request| call::answer(Arc::clone(&calls), calls.begin(), request));
+        let connection = builder(limits)
+            .serve_connection(TokioIo::new(guard), service)
+            .with_upgrades();
+        match until_rest(connection, &mut drain, &link).await {
+            Some(resting) => guard = resting,
+            None => break,
         }
-        is_draining = true;
-        connection.as_mut().graceful_shutdown();
-        connection.poll(cx)
-    })
-    .await;
-    if let Err(error) = ended {
-        count(&error, &link);
-    }
-    if link.is_torn()
-        && let Some(parts) = connection.into_parts()
-    {
-        let leg: Leg = parts.io.into_inner().into_inner().0.into();
-        reset(leg.socket);
+        let is_awake = poll_fn(|cx| match drain.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(false),
+            Poll::Pending => guard.poll_wake(cx),
+        });
+        if !is_awake.await {
+            break;
+        }
     }
     session.take_tunnel()
+}
+
+/// Lets a connection run until it ends, or has nothing to do: then it is taken apart, and its socket comes back.
+async fn until_rest<IO, S>(
+    mut connection: UpgradeableConnection<TokioIo<Guard<IO>>, S>,
+    drain: &mut Watch,
+    link: &Link,
+) -> Option<Guard<IO>>
+where
+    IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
+    S: HttpService<Incoming, ResBody = call::Outgoing, Error = Infallible> + Unpin,
+{
+    let mut rest = Rest::default();
+    let mut is_draining = false;
+    let ended = poll_fn(|cx| {
+        let mut connection = Pin::new(&mut connection);
+        // The connection goes first: where it has just ended, there is nothing to drain.
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        if !is_draining && drain.poll(cx).is_ready() {
+            is_draining = true;
+            connection.as_mut().graceful_shutdown();
+            return connection.poll(cx).map(Some);
+        }
+        if is_draining {
+            return Poll::Pending;
+        }
+        rest.poll(cx, link).map(|()| None)
+    })
+    .await;
+    let rests = ended.is_none();
+    if let Some(Err(error)) = ended {
+        count(&error, link);
+    }
+    if !rests && !link.is_torn() {
+        return None;
+    }
+    let parts = connection.into_parts()?;
+    let mut guard = parts.io.into_inner();
+    if rests {
+        guard.read_again(parts.read_buf);
+        return Some(guard);
+    }
+    let leg: Leg = guard.into_inner().0.into();
+    reset(leg.socket);
+    None
 }
 
 /// hyper's side: no field of its own, no timer of its own (the guard's costs nothing per request), bounded buffers.

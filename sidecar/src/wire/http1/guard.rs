@@ -77,6 +77,13 @@ impl<IO> Guard<IO> {
         (self.io, self.held)
     }
 
+    /// Reads whole messages again that hyper has not begun.
+    pub(super) fn read_again(&mut self, messages: Bytes) {
+        if !messages.is_empty() {
+            self.held = [messages, std::mem::take(&mut self.held)].concat().into();
+        }
+    }
+
     /// How many of the bytes pass.
     fn scan(&mut self, bytes: &[u8]) -> usize {
         let passed = match self.scanner.scan(bytes) {
@@ -88,6 +95,8 @@ impl<IO> Guard<IO> {
                 return if all_pass { bytes.len() } else { at };
             }
         };
+        let is_between = self.scanner.is_between_messages() && !self.scanner.is_undecided();
+        self.link.set_between_messages(is_between);
         if !self.scanner.is_in_head() {
             self.head_timer = None;
             if self.scanner.is_between_messages() {
@@ -100,6 +109,7 @@ impl<IO> Guard<IO> {
     fn refuse(&mut self, violation: Violation) {
         self.violations.count(violation);
         self.link.refuse();
+        self.link.set_between_messages(false);
         self.held.clear();
         // Scanned => Refusal
         let is_said_otherwise =
@@ -131,7 +141,10 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
                     self.passing = Passing::Everything;
                     return self.poll_everything(cx, buf);
                 }
-                Phase::Idle => self.scanner.go_on(),
+                Phase::Idle => {
+                    self.scanner.go_on();
+                    self.link.set_between_messages(true);
+                }
             }
         }
         let before = buf.filled().len();
@@ -224,6 +237,7 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
         }
         // Scanned => HalfClosed
         self.passing = Passing::HalfClosed;
+        self.link.set_between_messages(false);
         self.half_closed_timer = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_MAX)));
         self.poll_half_closed(cx)
     }
@@ -238,6 +252,18 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
             Some(timer) => timer.as_mut().poll(cx).map(Ok),
             None => Poll::Pending,
         }
+    }
+
+    /// Waits for the next bytes, or for the end of the stream, without a buffer to read into. True where there are bytes.
+    pub(super) fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if !self.held.is_empty() {
+            return Poll::Ready(true);
+        }
+        let mut first_bytes = [0; 512];
+        let mut read = ReadBuf::new(&mut first_bytes);
+        let is_open = ready!(Pin::new(&mut self.io).poll_read(cx, &mut read)).is_ok();
+        self.held = Bytes::copy_from_slice(read.filled());
+        Poll::Ready(is_open && !self.held.is_empty())
     }
 
     fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -300,9 +326,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         this.half_closed_timer = None;
         if this.link.trailers.waits() {
             let buffers = [io::IoSlice::new(buf)];
-            return this.link.trailers.poll_write(&mut this.io, cx, &buffers);
+            let written = this.link.trailers.poll_write(&mut this.io, cx, &buffers);
+            this.link.set_blocked(written.is_pending());
+            return written;
         }
-        Pin::new(&mut this.io).poll_write(cx, buf)
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.link.set_blocked(written.is_pending());
+        written
     }
 
     fn poll_write_vectored(
@@ -313,9 +343,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         let this = self.get_mut();
         this.half_closed_timer = None;
         if this.link.trailers.waits() {
-            return this.link.trailers.poll_write(&mut this.io, cx, bufs);
+            let written = this.link.trailers.poll_write(&mut this.io, cx, bufs);
+            this.link.set_blocked(written.is_pending());
+            return written;
         }
-        gather::poll_write(&mut this.io, cx, bufs)
+        let written = gather::poll_write(&mut this.io, cx, bufs);
+        this.link.set_blocked(written.is_pending());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,7 +5,7 @@
 //! interim responses, which hyper's server cannot send.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker, ready};
 
@@ -15,6 +15,12 @@ use crate::http::trailers::Section;
 #[derive(Debug, Default)]
 pub(super) struct Link {
     phase: AtomicU8,
+    /// Calls that have begun.
+    calls: AtomicU32,
+    /// A message has begun to come in and not ended, or nothing more comes in.
+    stirs: AtomicBool,
+    /// The application does not take what is written.
+    blocked: AtomicBool,
     refused: AtomicBool,
     /// A response's trailers.
     pub(super) trailers: Section,
@@ -52,6 +58,30 @@ impl Link {
     pub(super) fn begin(&self) {
         // Idle => Calling
         self.phase.store(1, Ordering::Relaxed);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many calls have begun; wraps.
+    pub(super) fn calls(&self) -> u32 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Whether all that came in was whole messages.
+    pub(super) fn set_between_messages(&self, is_between: bool) {
+        self.stirs.store(!is_between, Ordering::Relaxed);
+    }
+
+    /// Whether the application does not take what is written.
+    pub(super) fn set_blocked(&self, is_blocked: bool) {
+        self.blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is under way in either direction.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.phase() == Phase::Idle
+            && !self.stirs.load(Ordering::Relaxed)
+            && !self.blocked.load(Ordering::Relaxed)
+            && !self.has_interim()
     }
 
     /// Its response has ended.

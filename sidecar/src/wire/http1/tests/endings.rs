@@ -1,4 +1,4 @@
-//! Half-closes, clients that go away, servers that do, and the drain.
+//! Half-closes, clients that go away, servers that do, rest, and the drain.
 
 use bytes::Bytes;
 
@@ -217,4 +217,52 @@ async fn a_server_nobody_listens_for_is_a_bad_gateway() {
         "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 15\r\n\r\nconnect_failure",
     )
     .await;
+}
+
+/// One whole call, and then a pause in which the connection comes to rest.
+async fn rested() -> Rig {
+    let mut rig = rig().await;
+    say(&mut rig.app, GET).await;
+    let mut server = rig.accept().await;
+    hear(&mut server, GET_SENT).await;
+    say(&mut server, OK).await;
+    hear(&mut rig.app, OK_PASSED).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    rig
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_comes_back_for_the_next_call() {
+    let mut rig = rested().await;
+    // The server's connection is of no interest here: a new one, where the old one is closed.
+    say(&mut rig.app, "GET / HTTP/1.1\r\nHo").await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    say(&mut rig.app, &format!("st: shop\r\n\r\n{GET}")).await;
+    let mut server = rig.accept().await;
+    for _ in 0..2 {
+        hear(&mut server, GET_SENT).await;
+        say(&mut server, OK).await;
+        hear(&mut rig.app, OK_PASSED).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_is_still_guarded() {
+    let mut rig = rested().await;
+    say(&mut rig.app, "GET / HTTP/1.1\nHost: a\n\n").await;
+    let mut answer = String::new();
+    within(rig.app.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_ends_with_its_client_and_with_the_drain() {
+    let rig = rested().await;
+    drop(rig.app);
+    within(rig.served).await.unwrap();
+
+    let mut rig = rested().await;
+    rig.drain.start();
+    hear_last(&mut rig.app, "").await;
+    within(rig.served).await.unwrap();
 }
