@@ -1,11 +1,9 @@
 //! A call's correlation id: kept when the caller brings one, minted otherwise.
 
-use std::time::SystemTime;
-
 use control_api::well_known::header;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
 /// The call's correlation id, also written to `headers`: `x-request-id`, else `x-correlation-id`, else a new UUID of version 7.
 pub fn ensure(headers: &mut HeaderMap) -> HeaderValue {
@@ -21,18 +19,9 @@ pub fn ensure(headers: &mut HeaderMap) -> HeaderValue {
 }
 
 /// A new id. UUIDs of version 7 (RFC 9562 §5.7) sort by time, so that ids of one incident stand together in a log.
-///
-/// Its random part comes from a thread-local generator: an id is no secret, and `Uuid::now_v7` would take a lock of the
-/// process to keep ids of one millisecond in order, which nobody reads out of them.
 fn mint() -> HeaderValue {
-    let since_1970 = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let millis = u64::try_from(since_1970.as_millis()).unwrap_or_default();
-    let [random @ .., _, _, _, _, _, _] = fastrand::u128(..).to_ne_bytes();
-    let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
     let mut text = Uuid::encode_buffer();
-    let text = id.hyphenated().encode_lower(&mut text);
+    let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
     // Hex digits and hyphens are always a valid field value.
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
