@@ -13,3 +13,6 @@ mod last_body;
 pub mod loan;
 pub mod replay;
 pub mod trailers;
+mod unindexed;
+
+pub use unindexed::unindexed;

@@ -5,15 +5,19 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
+use crate::http::unindexed;
+
 /// The call's correlation id, also written to `headers`: `x-request-id`, else `x-correlation-id`, else a new UUID of version 7.
 pub fn ensure(headers: &mut HeaderMap) -> HeaderValue {
-    if let Some(id) = headers.get(&REQUEST_ID).filter(|id| !id.is_empty()) {
+    if let Some(id) = headers.get_mut(&REQUEST_ID).filter(|id| !id.is_empty()) {
+        id.set_sensitive(true);
         return id.clone();
     }
     let id = match headers.get(&CORRELATION_ID) {
         Some(id) if !id.is_empty() => id.clone(),
         _ => mint(),
     };
+    let id = unindexed(id);
     headers.insert(REQUEST_ID, id.clone());
     id
 }

@@ -7,6 +7,8 @@ use control_api::well_known::header;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
+use crate::http::unindexed;
+
 /// Which deadlines the caller brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Propagated {
@@ -45,12 +47,13 @@ impl Propagated {
 /// Writes what is left of a deadline for the next hop: always `x-weir-deadline-ms`, and the caller's own forms.
 pub fn write(headers: &mut HeaderMap, propagated: &Propagated, left: Duration) {
     let millis = HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    let millis = unindexed(millis);
     if propagated.envoy.is_some() {
         headers.insert(ENVOY_TIMEOUT_MS, millis.clone());
     }
     headers.insert(DEADLINE_MS, millis);
     if propagated.grpc.is_some() {
-        headers.insert(GRPC_TIMEOUT, format_grpc_timeout(left));
+        headers.insert(GRPC_TIMEOUT, unindexed(format_grpc_timeout(left)));
     }
 }
 

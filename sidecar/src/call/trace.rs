@@ -6,6 +6,7 @@
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
+use crate::http::unindexed;
 use crate::telemetry::record::{Sampling, SpanId, TraceId};
 
 /// A call's place in its trace.
@@ -114,7 +115,7 @@ impl Trace {
         {
             *flag = b'1';
         }
-        header_value(&text)
+        unindexed(header_value(&text))
     }
 
     fn write_b3(&self, headers: &mut HeaderMap, b3: B3, span_id: SpanId) {
