@@ -12,6 +12,7 @@ use control_api::well_known::header;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::destination::{Destination, Destinations};
@@ -71,8 +72,8 @@ pub struct Call {
 /// What happened to a call so far.
 #[derive(Debug, Default)]
 pub struct Trail {
-    /// Its attempts, in order.
-    pub attempts: Vec<AttemptRecord>,
+    /// Its attempts, in order. Nearly always one, which then costs no allocation.
+    pub attempts: SmallVec<[AttemptRecord; 1]>,
     /// Decisions that changed its fate, in order.
     pub decisions: Vec<Decision>,
 }
@@ -90,6 +91,8 @@ pub struct Outgoing {
     pub attempt: u32,
     /// The span of this try; the server sees it as its parent.
     pub span_id: SpanId,
+    /// When this try began: when it asked for its permit, and once it has one, when it got it.
+    pub began: Instant,
 }
 
 /// What [`Call::begin`] reads apart from the request.
@@ -238,7 +241,7 @@ impl Call {
             grpc_status: end.grpc_status,
             outcome: end.outcome,
             error_kind: end.error_kind,
-            attempts: trail.attempts,
+            attempts: trail.attempts.into_vec(),
             decisions: trail.decisions,
         }
     }

@@ -87,6 +87,7 @@ impl Proxy {
         let (mut head, body) = request.into_parts();
         let call = self.begin(&mut head, arrival);
         let outgoing = Outgoing {
+            began: call.begun,
             call: Arc::clone(&call),
             head,
             body,

@@ -102,10 +102,13 @@ where
                     outgoing,
                 } => {
                     let permit = judged(this.call, ready!(Pin::new(acquire).poll(cx)))?;
-                    let Some(outgoing) = outgoing.take() else {
+                    let Some(mut outgoing) = outgoing.take() else {
                         return Poll::Pending;
                     };
-                    let dispatched = Instant::now();
+                    if !permit.waited().is_zero() {
+                        outgoing.began = Instant::now();
+                    }
+                    let dispatched = outgoing.began;
                     this.call.trail(|trail| {
                         if let Some(attempt) = trail.attempts.last_mut() {
                             attempt.dispatched = Some(dispatched - this.call.begun);
@@ -128,10 +131,10 @@ where
                     let Some(permit) = permit.take() else {
                         return Poll::Pending;
                     };
-                    sample(this.call, &permit, &result, *dispatched);
-                    let response = result?;
+                    let now = Instant::now();
+                    sample(this.call, &permit, &result, *dispatched, now);
                     return Poll::Ready(Ok(
-                        response.map(|body| ResponseBody::new(body).holding(permit))
+                        result?.map(|body| ResponseBody::answered_at(body, now).holding(permit))
                     ));
                 }
             }
@@ -145,12 +148,12 @@ fn sample(
     permit: &Permit,
     result: &Result<Response<Body>, UpstreamError>,
     dispatched: Instant,
+    now: Instant,
 ) {
     if call.is_upgrade {
         return;
     }
     let end = End::of(result);
-    let now = Instant::now();
     if let Some(ejection) = permit.sample(&end, now - dispatched, now) {
         call.decided(
             Verdict::Ejected,

@@ -52,8 +52,8 @@ where
             body,
             attempt,
             span_id,
+            began: now,
         } = outgoing;
-        let now = Instant::now();
         call.trace.write(&mut head.headers, &span_id);
         write_attempt(&mut head.headers, &call, attempt);
         if let Some(at) = call.deadline_at() {

@@ -115,7 +115,8 @@ impl Recording {
     }
 
     fn head(&mut self, response: &Response<ResponseBody>) {
-        self.head_after = Some(self.call.begun.elapsed());
+        let answered = response.body().answered().unwrap_or_else(Instant::now);
+        self.head_after = Some(answered - self.call.begun);
         self.status = response.status().as_u16();
         self.grpc_status = respond::grpc_status(response.headers());
     }
@@ -151,10 +152,11 @@ impl Recording {
 
     fn end(&mut self, outcome: Outcome, error_kind: &'static str) {
         self.ended = true;
+        let now = Instant::now();
         if self.deposits(outcome) && self.call.trail(|trail| trail.attempts.len() == 1) {
-            self.call.destination.budget.deposit(Instant::now());
+            self.call.destination.budget.deposit(now);
         }
-        let duration = self.call.begun.elapsed();
+        let duration = now - self.call.begun;
         let head_after = self.head_after.unwrap_or(duration);
         let end = End {
             status: self.status,

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::record::Recording;
 use crate::destination::Permit;
@@ -16,6 +17,7 @@ use crate::http::body::{Body, BodyError};
 #[derive(Debug)]
 pub struct ResponseBody {
     body: Body,
+    answered: Option<Instant>,
     permit: Option<Permit>,
     recording: Option<Recording>,
 }
@@ -26,9 +28,24 @@ impl ResponseBody {
     pub fn new(body: Body) -> Self {
         Self {
             body,
+            answered: None,
             permit: None,
             recording: None,
         }
+    }
+
+    /// The body of a response whose head came then.
+    #[must_use]
+    pub(super) fn answered_at(body: Body, at: Instant) -> Self {
+        Self {
+            answered: Some(at),
+            ..Self::new(body)
+        }
+    }
+
+    /// When the response's head came; none where the response is one of ours.
+    pub(super) fn answered(&self) -> Option<Instant> {
+        self.answered
     }
 
     /// Keeps the call's permit until the body has ended.

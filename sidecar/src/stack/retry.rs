@@ -169,13 +169,19 @@ impl Attempts {
         let (head, body) = self.source.next()?;
         self.attempt += 1;
         let span_id = trace::random_span_id();
-        self.begin_record(span_id);
+        // The first try asks in the poll in which the call began.
+        let asked = match self.attempt {
+            1 => self.call.begun,
+            _ => Instant::now(),
+        };
+        self.begin_record(span_id, asked - self.call.begun);
         Some(Outgoing {
             call: Arc::clone(&self.call),
             head,
             body,
             attempt: self.attempt,
             span_id,
+            began: asked,
         })
     }
 
@@ -186,7 +192,12 @@ impl Attempts {
     }
 
     fn end_record(&self, result: &Result<Response<ResponseBody>, CallError>) {
-        let (end, ended) = (end_of(result), self.call.begun.elapsed());
+        let answered = result
+            .as_ref()
+            .ok()
+            .and_then(|response| response.body().answered());
+        let ended = answered.unwrap_or_else(Instant::now) - self.call.begun;
+        let end = end_of(result);
         self.call.trail(|trail| {
             if let Some(attempt) = trail.attempts.last_mut() {
                 (attempt.end, attempt.ended) = (end, ended);
@@ -195,8 +206,7 @@ impl Attempts {
     }
 
     /// An attempt is recorded as cancelled until it ends: a call may be dropped while it is under way.
-    fn begin_record(&self, span_id: SpanId) {
-        let asked = self.call.begun.elapsed();
+    fn begin_record(&self, span_id: SpanId, asked: Duration) {
         let (backoff, end) = (self.backoff, AttemptEnd::Cancelled);
         let record = AttemptRecord {
             span_id,

@@ -88,6 +88,7 @@ impl Rig {
         };
         let call = Call::begin(&mut head, &context);
         let outgoing = Outgoing {
+            began: call.begun,
             call,
             head,
             body,

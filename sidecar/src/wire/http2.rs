@@ -103,7 +103,8 @@ where
                 let (request, respond) = accepted?;
                 seen.accepted(respond.stream_id().as_u32());
                 let answer = stream::answer(request, respond, Arc::clone(&shared));
-                tokio::spawn(interim::scope(answer));
+                // Boxed: a task's future is moved several times, and all of it.
+                tokio::spawn(Box::pin(interim::scope(answer)));
             }
             reason = &mut broken => return end(connection, reason).await,
             () = &mut drain, if !is_draining => {
