@@ -18,6 +18,7 @@ use crate::connection::{self, Inlet};
 use crate::destination::Destinations;
 use crate::drain::{self, Drain, Draining};
 use crate::http::replay::ByteBudget;
+use crate::intercept::client_end::Ends;
 use crate::intercept::connections::Connections;
 use crate::intercept::detect::race::Patience;
 use crate::intercept::detect::remembered::Remembered;
@@ -45,6 +46,8 @@ pub struct Sockets {
     pub explicit: Vec<Vec<TcpListener>>,
     /// The admin server. None: there is none.
     pub admin: Option<TcpListener>,
+    /// Who knows of the application's ends of its connections.
+    pub ends: Ends,
     /// The way into the namespace of `weir run`.
     pub inside: Option<Inside>,
     /// What that namespace needs besides.
@@ -100,6 +103,7 @@ struct Parts {
     shared: Arc<Shared>,
     remembered: Arc<Remembered>,
     connections: Arc<Connections>,
+    ends: Ends,
     inside: Option<Inside>,
     draining: Draining,
     readiness: Readiness,
@@ -119,6 +123,11 @@ impl App {
         let (telemetry, export) = Telemetry::new(telemetry);
         let log = Log::start(&settings.log_level, Format::detected(), telemetry.metrics())?;
         let listeners = listeners(&settings, &sockets);
+        if sockets.ends.are_unknown() {
+            tracing::info!(
+                "the kernel does not tell who holds a connection; half-closes are told by time"
+            );
+        }
         let sources = Sources {
             file: settings.policy_file.clone(),
             state_dir: settings.state_dir.clone(),
@@ -140,6 +149,7 @@ impl App {
             listeners,
             remembered: Arc::default(),
             connections: Arc::clone(&connections),
+            ends: sockets.ends,
             inside: sockets.inside,
             draining,
             readiness: Readiness::default(),
@@ -302,6 +312,7 @@ async fn serve(number: usize, parts: Parts, outbound: Listener, explicit: Listen
         shared,
         remembered,
         connections,
+        ends,
         inside,
         draining,
         mut stop,
@@ -320,6 +331,7 @@ async fn serve(number: usize, parts: Parts, outbound: Listener, explicit: Listen
         policies: Arc::clone(&shared.policies),
         remembered,
         connections,
+        ends,
     };
     let worker = shared.telemetry.metrics().worker(number);
     let probe = tokio::spawn(probe::watch(worker));

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::drain::Draining;
 use crate::error::UpstreamError;
+use crate::intercept::client_end::{ClientEnd, Ends};
 use crate::intercept::connections::Connections;
 use crate::intercept::detect::prefixed::Prefixed;
 use crate::intercept::detect::race::{Detected, Http, Opaque, Patience, Sign, race};
@@ -41,6 +42,8 @@ pub struct Inlet {
     pub remembered: Arc<Remembered>,
     /// The application's open connections. One for the process.
     pub connections: Arc<Connections>,
+    /// Who knows whether the application still holds its end of a connection. One for the process.
+    pub ends: Ends,
 }
 
 /// Serves a connection that the redirect rules sent to us, until it ends.
@@ -57,6 +60,7 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet) {
             };
             let dialled = Dialled {
                 downstream: Prefixed::new(Bytes::new(), socket),
+                client: inlet.ends.of(peer, original_destination),
                 arrival,
                 name: None,
                 upstream: None,
@@ -76,6 +80,8 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet) {
 pub struct Dialled {
     /// The application's side.
     pub downstream: Prefixed,
+    /// Its other end.
+    pub client: ClientEnd,
     /// Where it comes from and where it goes.
     pub arrival: Arrival,
     /// What the application called its destination, where that is known.
@@ -88,6 +94,7 @@ pub struct Dialled {
 pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
     let Dialled {
         downstream,
+        client,
         arrival,
         name,
         upstream,
@@ -109,7 +116,7 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
                 header_bytes_max: inlet.connect.header_bytes_max,
             };
             Box::pin(http1::serve_within(
-                limits, downstream, arrival, proxy, draining,
+                limits, downstream, client, arrival, proxy, draining,
             ))
             .await;
         }

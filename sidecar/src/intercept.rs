@@ -1,6 +1,7 @@
 //! How connections reach us: redirect rules, the namespace of `weir run`, original destination, listeners, detection.
 
 pub mod cidr;
+pub mod client_end;
 pub mod connections;
 pub mod detect;
 pub mod dns;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use control_api::well_known::EXPLICIT_PROXY_PORT;
 
+use crate::intercept::client_end::Ends;
 use crate::intercept::inside::Inside;
 use crate::intercept::publish::{Publish, Published};
 
@@ -68,6 +69,8 @@ pub struct Sockets {
     pub outbound: Vec<TcpListener>,
     /// The explicit proxy's listener, with `--proxy-env` only. Not blocking.
     pub explicit: Option<TcpListener>,
+    /// Who knows of the command's ends of its connections.
+    pub ends: Ends,
     /// The way into the namespace, for calls that the command makes to itself: where the host refuses a connection to
     /// a loopback address, the command may be listening there. None with `--proxy-env`.
     pub inside: Option<Inside>,

@@ -14,6 +14,7 @@ use super::{App, Sockets};
 use crate::cli::complain;
 use crate::drain::lifecycle::{self, Lifecycle};
 use crate::drain::{self, Signals};
+use crate::intercept::client_end::Ends;
 use crate::run::{self, RunOptions};
 use crate::settings::Settings;
 use crate::telemetry;
@@ -67,6 +68,7 @@ pub fn run(options: &RunOptions) -> ExitCode {
         outbound: share_out(sockets.outbound, settings.workers),
         explicit: vec![sockets.explicit.into_iter().collect()],
         admin,
+        ends: sockets.ends,
         inside: sockets.inside,
         services: sockets.services,
     };
@@ -189,10 +191,15 @@ fn bind(settings: &Settings) -> Result<Sockets, String> {
     };
     let admin = listen(settings.admin_addr)
         .map_err(|error| explain("WEIR_ADMIN_ADDR", settings.admin_addr, &error))?;
+    let outbound = per_worker(&settings.outbound_addrs, "WEIR_OUTBOUND_ADDRS")?;
+    let explicit = per_worker(&settings.explicit_proxy_addrs, "WEIR_EXPLICIT_PROXY_ADDRS")?;
+    let listener = outbound.iter().chain(&explicit).flatten().next();
+    let ends = listener.and_then(|listener| listener.local_addr().ok());
     Ok(Sockets {
-        outbound: per_worker(&settings.outbound_addrs, "WEIR_OUTBOUND_ADDRS")?,
-        explicit: per_worker(&settings.explicit_proxy_addrs, "WEIR_EXPLICIT_PROXY_ADDRS")?,
+        outbound,
+        explicit,
         admin: Some(admin),
+        ends: ends.map(Ends::here).unwrap_or_default(),
         ..Sockets::default()
     })
 }

@@ -26,6 +26,7 @@ pub(crate) fn inlet() -> Inlet {
         policies: Store::open(Sources::default()).0,
         remembered: Arc::default(),
         connections: Arc::new(Connections::new(100, Arc::<Metrics>::default())),
+        ends: Ends::default(),
     }
 }
 
@@ -46,6 +47,7 @@ async fn dial(destination: SocketAddr, inlet: &Inlet) -> (TcpStream, JoinHandle<
     };
     let dialled = Dialled {
         downstream: Prefixed::new(Bytes::new(), downstream),
+        client: inlet.ends.of(peer, addr),
         arrival,
         name: None,
         upstream: None,
@@ -202,6 +204,7 @@ async fn a_forwarded_connection_keeps_only_a_small_task() {
     };
     let dialled = Dialled {
         downstream: Prefixed::new(Bytes::new(), near),
+        client: Ends::default().of(destination, destination),
         arrival: Arrival {
             original_destination: destination,
             peer: destination,

@@ -25,7 +25,8 @@ pub const DESCRIPTORS_MAX: usize = 64;
 /// From the namespace's process (the keeper) to weir.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromKeeper {
-    /// The namespace is set up. Comes with `outbound` listening TCP sockets, then `dns` UDP sockets.
+    /// The namespace is set up. Comes with `outbound` listening TCP sockets, then `dns` UDP sockets, then, where the
+    /// kernel has socket diagnosis, a socket that asks for it.
     Ready {
         /// How many of the descriptors are TCP listeners.
         outbound: usize,

@@ -22,6 +22,7 @@ use nlink::{Connection, Ipv4Address, Ipv4Route, Ipv6Address, Ipv6Route, Route};
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::client_end;
 use super::redirect::{self, Installed, RedirectError};
 use super::rules::{BYPASS_MARK, Ruleset};
 
@@ -61,6 +62,8 @@ pub struct Prepared {
     pub outbound: Vec<TcpListener>,
     /// UDP: where redirected DNS queries arrive. One a family.
     pub dns: Vec<UdpSocket>,
+    /// Netlink: what [`Ends`](super::client_end::Ends) asks on. None where the kernel has no socket diagnosis.
+    pub diagnosis: Option<OwnedFd>,
     /// The namespace's inode number.
     pub inode: u64,
     /// To be kept until the namespace is in use, for closing it takes longer than all the rest.
@@ -131,6 +134,7 @@ pub fn enter(isolation: Isolation, workers: usize) -> Result<Prepared, Namespace
     Ok(Prepared {
         outbound,
         dns,
+        diagnosis: client_end::open().ok(),
         inode: own_inode().map_err(at("identifying the namespace"))?,
         installed,
     })

@@ -139,6 +139,7 @@ fn hand_over(
         .iter()
         .map(AsFd::as_fd)
         .chain(prepared.dns.iter().map(AsFd::as_fd))
+        .chain(prepared.diagnosis.iter().map(AsFd::as_fd))
         .collect();
     weir.send(&ready, &sockets).map_err(Handover::Broken)?;
     Ok(Some((prepared.inode, prepared.installed)))

@@ -18,6 +18,7 @@ use super::services::Services;
 use super::signals::{Received, Signals};
 use super::sweep::{self, Manner};
 use super::{RunError, Sockets, environment};
+use crate::intercept::client_end::Ends;
 use crate::intercept::handover::{Channel, FromKeeper, ToKeeper, wait_readable};
 use crate::intercept::inside::Inside;
 use crate::intercept::namespace::Isolation;
@@ -76,6 +77,23 @@ struct Ready {
     keeper: Keeper,
     outbound: Vec<TcpListener>,
     dns: Vec<UdpSocket>,
+    diagnosis: Option<OwnedFd>,
+}
+
+impl Ready {
+    /// `descriptors` are first those of `outbound` listeners, then those of `dns` sockets, then perhaps one more.
+    fn of(keeper: Keeper, descriptors: Vec<OwnedFd>, outbound: usize, dns: usize) -> Self {
+        let mut descriptors = descriptors.into_iter();
+        let listeners = descriptors.by_ref().take(outbound);
+        let outbound = listeners.map(TcpListener::from).collect();
+        let sockets = descriptors.by_ref().take(dns);
+        Self {
+            keeper,
+            outbound,
+            dns: sockets.map(UdpSocket::from).collect(),
+            diagnosis: descriptors.next(),
+        }
+    }
 }
 
 impl Session {
@@ -86,10 +104,12 @@ impl Session {
         let (ours, requests) = Channel::pair().map_err(system("making a channel"))?;
         let relays = Relays::default();
         let inside = ready.keeper.namespace.map(|_| Inside::new(ours));
+        let ends = ends(ready.diagnosis, &ready.outbound, setup.explicit.as_ref());
         Ok(Self {
             sockets: Some(Sockets {
                 outbound: ready.outbound,
                 explicit: setup.explicit,
+                ends,
                 inside: inside.clone(),
                 services: Services {
                     dns: ready.dns,
@@ -300,18 +320,13 @@ fn start_keeper(setup: &Setup, isolation: Isolation) -> Result<Ready, RunError> 
         Some((
             FromKeeper::Ready {
                 outbound,
+                dns,
                 namespace,
-                ..
             },
-            mut descriptors,
+            descriptors,
         )) => {
             keeper.namespace = namespace;
-            let dns = descriptors.split_off(outbound.min(descriptors.len()));
-            Ok(Ready {
-                keeper,
-                outbound: descriptors.into_iter().map(TcpListener::from).collect(),
-                dns: dns.into_iter().map(UdpSocket::from).collect(),
-            })
+            Ok(Ready::of(keeper, descriptors, outbound, dns))
         }
         Some((
             FromKeeper::Failed {
@@ -325,6 +340,22 @@ fn start_keeper(setup: &Setup, isolation: Isolation) -> Result<Ready, RunError> 
             Err(RunError::Namespace { step, detail })
         }
         Some(_) | None => Err(RunError::KeeperLost),
+    }
+}
+
+/// Who knows of the command's ends: they are in its namespace, or in ours where it uses the explicit proxy.
+fn ends(
+    diagnosis: Option<OwnedFd>,
+    outbound: &[TcpListener],
+    explicit: Option<&TcpListener>,
+) -> Ends {
+    let address = |listener: &TcpListener| listener.local_addr().ok();
+    let inside = diagnosis.zip(outbound.first().and_then(address));
+    let here = explicit.and_then(address);
+    match (inside, here) {
+        (Some((socket, listener)), _) => Ends::over(socket, listener),
+        (None, Some(listener)) => Ends::here(listener),
+        (None, None) => Ends::default(),
     }
 }
 

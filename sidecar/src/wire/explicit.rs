@@ -55,7 +55,9 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet, names: Arc
     let limits = http1::Limits {
         header_bytes_max: inlet.connect.header_bytes_max,
     };
-    let serving = http1::serve_until_tunnel(answer, limits, downstream, None, draining);
+    let client = inlet.ends.of(peer, local);
+    let end = client.clone();
+    let serving = http1::serve_until_tunnel(answer, limits, downstream, end, None, draining);
     let Some(tunnel) = Box::pin(serving).await else {
         return;
     };
@@ -68,6 +70,7 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet, names: Arc
     if let Some(leg) = tunnel.downstream::<Prefixed>().await {
         let dialled = Dialled {
             downstream: Prefixed::new(leg.read_ahead, leg.socket),
+            client,
             arrival: reached.arrival,
             name: Some(reached.name),
             upstream: Some(reached.upstream),

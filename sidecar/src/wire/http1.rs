@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::tunnel::{Leg, reset, splice};
 use crate::drain::{Draining, Watch};
 use crate::http::body::Body;
+use crate::intercept::client_end::{ClientEnd, Ends};
 use crate::proxy::{Arrival, Proxy};
 use crate::stack::ResponseBody;
 use call::Session;
@@ -30,6 +31,7 @@ use rest::Rest;
 
 mod call;
 mod guard;
+mod half_closed;
 mod link;
 mod rest;
 mod scan;
@@ -60,13 +62,15 @@ pub async fn serve<IO>(io: IO, arrival: Arrival, proxy: Proxy, draining: Drainin
 where
     IO: AsyncRead + AsyncWrite + Into<Leg> + Send + Unpin + 'static,
 {
-    serve_within(Limits::default(), io, arrival, proxy, draining).await;
+    let client = Ends::default().of(arrival.peer, arrival.original_destination);
+    serve_within(Limits::default(), io, client, arrival, proxy, draining).await;
 }
 
 /// [`serve`], with limits of the caller's.
 pub async fn serve_within<IO>(
     limits: Limits,
     io: IO,
+    client: ClientEnd,
     arrival: Arrival,
     proxy: Proxy,
     draining: Draining,
@@ -79,7 +83,8 @@ pub async fn serve_within<IO>(
         let shared = Arc::clone(&shared);
         async move { shared.0.answer(request, &shared.1).await }
     };
-    if let Some(tunnel) = serve_until_tunnel(answer, limits, io, Some(dialled), draining).await {
+    let serving = serve_until_tunnel(answer, limits, io, client, Some(dialled), draining);
+    if let Some(tunnel) = serving.await {
         tunnel.carry::<IO>().await;
     }
 }
@@ -91,6 +96,7 @@ pub(super) async fn serve_until_tunnel<A, F, IO>(
     answer: A,
     limits: Limits,
     io: IO,
+    client: ClientEnd,
     dialled: Option<SocketAddr>,
     draining: Draining,
 ) -> Option<Tunnel>
@@ -101,7 +107,8 @@ where
 {
     let session = Arc::new(Session::new(answer, dialled));
     let link = Arc::clone(&session.link);
-    let mut guard = Guard::new(io, limits.header_bytes_max, Arc::clone(&link), &VIOLATIONS);
+    let head_bytes_max = limits.header_bytes_max;
+    let mut guard = Guard::new(io, client, head_bytes_max, Arc::clone(&link), &VIOLATIONS);
     let mut drain = Watch::new(draining);
     loop {
         let calls = Arc::clone(&session);

@@ -14,15 +14,18 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::half_closed::HalfClosed;
 use super::link::{Link, Phase};
 use super::scan::{Objection, Scanner};
 use super::violation::{Violation, Violations};
 use crate::http::gather;
+use crate::intercept::client_end::{ClientEnd, Holder};
 
 /// A guarded connection of the application.
 #[derive(Debug)]
 pub(super) struct Guard<IO> {
     io: IO,
+    client: ClientEnd,
     scanner: Scanner,
     link: Arc<Link>,
     violations: &'static Violations,
@@ -33,8 +36,8 @@ pub(super) struct Guard<IO> {
     message_ended: Option<Instant>,
     /// Runs while a header section is unfinished.
     head_timer: Option<Pin<Box<Sleep>>>,
-    /// Runs from a half-close to the first byte of its response.
-    half_closed_timer: Option<Pin<Box<Sleep>>>,
+    /// From a half-close to the first byte of its response.
+    half_closed: Option<HalfClosed>,
     /// Runs once the connection was shut down with bytes still to come.
     linger_timer: Option<Pin<Box<Sleep>>>,
 }
@@ -54,12 +57,14 @@ enum Passing {
 impl<IO> Guard<IO> {
     pub(super) fn new(
         io: IO,
+        client: ClientEnd,
         head_bytes_max: usize,
         link: Arc<Link>,
         violations: &'static Violations,
     ) -> Self {
         Self {
             io,
+            client,
             scanner: Scanner::new(head_bytes_max),
             link,
             violations,
@@ -67,7 +72,7 @@ impl<IO> Guard<IO> {
             held: Bytes::new(),
             message_ended: None,
             head_timer: None,
-            half_closed_timer: None,
+            half_closed: None,
             linger_timer: None,
         }
     }
@@ -223,33 +228,38 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
 
     /// Decides what an end of stream during a call means.
     ///
-    /// TCP does not tell a client that has closed from one that has only finished sending. One that shuts its sending
-    /// side down does so right after its request; one that gives up does so later, mostly when its patience ends. The
-    /// first waits for its response, and gets it; what was begun for the second is cancelled.
+    /// One that has only ended its sending waits for its response, and gets it; what was begun for one that has gone is
+    /// cancelled. The kernel knows which it is. Where it cannot be asked, time has to tell: a client that shuts its
+    /// sending side down does so right after its request; one that gives up does so later, mostly when its patience ends.
     fn end_of_stream(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_half_close = self.link.phase() == Phase::Calling
             && self.scanner.is_between_messages()
-            && self
-                .message_ended
-                .is_some_and(|ended| ended.elapsed() < HALF_CLOSE_DELAY_MAX);
+            && match self.client.holder() {
+                Holder::Application => true,
+                Holder::Nobody => false,
+                Holder::Unknown => self
+                    .message_ended
+                    .is_some_and(|ended| ended.elapsed() < HALF_CLOSE_DELAY_MAX),
+            };
         if !is_half_close {
             return Poll::Ready(Ok(()));
         }
         // Scanned => HalfClosed
         self.passing = Passing::HalfClosed;
         self.link.set_between_messages(false);
-        self.half_closed_timer = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_MAX)));
+        self.half_closed = Some(HalfClosed::now());
         self.poll_half_closed(cx)
     }
 
-    /// Ready, with nothing read, when the call under way has ended, or did not begin to be answered in time.
+    /// Ready, with nothing read, when the call under way has ended, or its client has gone before it was answered.
     fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.link.phase() != Phase::Calling {
             return Poll::Ready(Ok(()));
         }
         self.link.wait(cx.waker());
-        match &mut self.half_closed_timer {
-            Some(timer) => timer.as_mut().poll(cx).map(Ok),
+        match &mut self.half_closed {
+            Some(half_closed) => half_closed.poll_gone(&self.client, cx).map(Ok),
+            // Once bytes are written, the system tells the two apart.
             None => Poll::Pending,
         }
     }
@@ -323,7 +333,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.half_closed_timer = None;
+        this.half_closed = None;
         if this.link.trailers.waits() {
             let buffers = [io::IoSlice::new(buf)];
             let written = this.link.trailers.poll_write(&mut this.io, cx, &buffers);
@@ -341,7 +351,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.half_closed_timer = None;
+        this.half_closed = None;
         if this.link.trailers.waits() {
             let written = this.link.trailers.poll_write(&mut this.io, cx, bufs);
             this.link.set_blocked(written.is_pending());
@@ -383,12 +393,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
 const POISON: &[u8] = b"\0\n\r\n\r\n";
 /// Longest time for a header section from its first byte to its last. As long as nginx and hyper give.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// An end of stream that comes later than this after the request means that the client has gone. Longer than any
-/// scheduling delay between a request's last byte and a shutdown right behind it, shorter than any sensible patience.
+/// Where the kernel cannot be asked, an end of stream that comes later than this after the request means that the client
+/// has gone. Longer than any scheduling delay between a request's last byte and a shutdown right behind it, shorter than
+/// any sensible patience.
 const HALF_CLOSE_DELAY_MAX: Duration = Duration::from_millis(100);
-/// How long a half-closed client is taken for one that waits. One that was killed right after its request looks the same,
-/// and must not hold a place at a server that never answers; once bytes are written, the system tells them apart.
-const HALF_CLOSED_MAX: Duration = Duration::from_mins(1);
 /// How long a connection that was ended early is read from: a few round trips.
 const LINGER: Duration = Duration::from_secs(2);
 /// Reads of a lingering connection before other tasks have their turn.

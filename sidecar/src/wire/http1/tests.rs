@@ -56,8 +56,10 @@ where
         }
     };
     let limits = Limits::default();
+    let client = Ends::here(addr).of(app.local_addr().unwrap(), app.peer_addr().unwrap());
     let served = tokio::spawn(async move {
-        if let Some(tunnel) = serve_until_tunnel(answer, limits, ours, Some(addr), draining).await {
+        let serving = serve_until_tunnel(answer, limits, ours, client, Some(addr), draining);
+        if let Some(tunnel) = serving.await {
             tunnel.carry::<IO>().await;
         }
     });

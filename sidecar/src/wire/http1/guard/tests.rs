@@ -3,14 +3,18 @@
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use super::super::half_closed::UNKNOWN_MAX;
 use super::*;
+use crate::intercept::client_end::Ends;
 
 static COUNTED: Violations = Violations::new();
 
 fn guarded(buffer: usize) -> (DuplexStream, Guard<DuplexStream>, Arc<Link>) {
     let (app, ours) = tokio::io::duplex(buffer);
     let link = Arc::new(Link::default());
-    let guard = Guard::new(ours, 4096, Arc::clone(&link), &COUNTED);
+    let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let client = Ends::default().of(nowhere, nowhere);
+    let guard = Guard::new(ours, client, 4096, Arc::clone(&link), &COUNTED);
     (app, guard, link)
 }
 
@@ -143,14 +147,15 @@ async fn an_idle_connection_and_a_slow_body_may_take_their_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_of_stream_right_behind_the_request_waits_for_the_response() {
+async fn where_nobody_can_be_asked_an_end_of_stream_right_behind_the_request_waits_for_the_response()
+ {
     let (mut app, mut guard, link) = guarded(1024);
     let mut read = [0; 64];
     app.write_all(GET).await.unwrap();
     assert_eq!(guard.read(&mut read).await.unwrap(), GET.len());
     link.begin();
     app.shutdown().await.unwrap();
-    let early = tokio::time::timeout(HALF_CLOSED_MAX / 2, guard.read(&mut read)).await;
+    let early = tokio::time::timeout(UNKNOWN_MAX / 2, guard.read(&mut read)).await;
     assert!(early.is_err());
     let response = async { link.end() };
     let (count, ()) = tokio::join!(guard.read(&mut read), response);
@@ -166,18 +171,18 @@ async fn a_response_that_does_not_begin_is_not_waited_for_without_end() {
         assert_eq!(guard.read(&mut read).await.unwrap(), GET.len());
         link.begin();
         app.shutdown().await.unwrap();
-        let early = tokio::time::timeout(HALF_CLOSED_MAX / 2, guard.read(&mut read)).await;
+        let early = tokio::time::timeout(UNKNOWN_MAX / 2, guard.read(&mut read)).await;
         assert!(early.is_err());
         if answered {
             guard.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
         }
-        let late = tokio::time::timeout(HALF_CLOSED_MAX, guard.read(&mut read)).await;
+        let late = tokio::time::timeout(UNKNOWN_MAX, guard.read(&mut read)).await;
         assert_eq!(late.is_err(), answered);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_of_stream_later_than_that_passes_at_once() {
+async fn where_nobody_can_be_asked_an_end_of_stream_later_than_that_passes_at_once() {
     let (mut app, mut guard, link) = guarded(1024);
     let mut read = [0; 64];
     app.write_all(GET).await.unwrap();

@@ -1,0 +1,56 @@
+//! A client that has ended its sending, and waits for its response.
+//!
+//! It may go while it waits, without a sign on the connection: it has said its last word already, and nothing is written
+//! to it that it could answer with a reset. So the kernel is asked again and again who holds its end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use crate::intercept::client_end::{ClientEnd, Holder};
+
+/// One such client, from its end of stream to the first byte of its response.
+#[derive(Debug)]
+pub(super) struct HalfClosed {
+    again: Pin<Box<Sleep>>,
+    pause: Duration,
+    /// When it was known to be there.
+    seen: Instant,
+}
+
+impl HalfClosed {
+    /// A client that is there now.
+    pub(super) fn now() -> Self {
+        Self {
+            again: Box::pin(tokio::time::sleep(PAUSE_MIN)),
+            pause: PAUSE_MIN,
+            seen: Instant::now(),
+        }
+    }
+
+    /// Ready when the client has gone, or nothing was known of it for too long.
+    pub(super) fn poll_gone(&mut self, client: &ClientEnd, cx: &mut Context<'_>) -> Poll<()> {
+        while self.again.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            match client.holder() {
+                Holder::Application => self.seen = now,
+                Holder::Nobody => return Poll::Ready(()),
+                Holder::Unknown if now - self.seen >= UNKNOWN_MAX => return Poll::Ready(()),
+                Holder::Unknown => {}
+            }
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+            self.again.as_mut().reset(now + self.pause);
+        }
+        Poll::Pending
+    }
+}
+
+/// Before the kernel is asked for the second time. Closing a socket sends the end of stream first and gives the socket
+/// up some microseconds later, so that the first answer may be too early.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Between two questions later on: how long a client that was killed may hold a place at a server that never answers.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a client is taken for one that waits where the kernel cannot be asked.
+pub(super) const UNKNOWN_MAX: Duration = Duration::from_mins(1);
