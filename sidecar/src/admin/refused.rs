@@ -22,6 +22,7 @@ fn http1_input() -> impl Iterator<Item = Refused> {
             | Violation::ContentLength
             | Violation::TransferEncoding
             | Violation::SeveralHosts
+            | Violation::NoHost
             | Violation::ChunkSize
             | Violation::ChunkEnd
             | Violation::HeadTimeout

@@ -233,10 +233,7 @@ impl Scanner {
                 self.head_bytes = line.len() + CRLF.len();
                 self.head.request_line(line)
             }
-            State::Field if line.is_empty() => {
-                self.end_head();
-                Ok(())
-            }
+            State::Field if line.is_empty() => self.end_head(),
             State::Field => {
                 self.head_bytes += line.len() + CRLF.len();
                 self.head.field(line)
@@ -261,7 +258,11 @@ impl Scanner {
         }
     }
 
-    fn end_head(&mut self) {
+    fn end_head(&mut self) -> Result<(), Violation> {
+        // RFC 9112 §3.2: a target with an authority of its own is no excuse. HTTP/1.0 had no such field.
+        if !self.head.has_host && !self.head.is_http10 {
+            return Err(Violation::NoHost);
+        }
         match self.head.framing {
             // Field => ChunkSize
             Framing::Chunked => self.state = State::ChunkSize,
@@ -270,6 +271,7 @@ impl Scanner {
             // Field => Start | Undecided
             Framing::Length(_) | Framing::NoBody => self.end_message(),
         }
+        Ok(())
     }
 
     /// RFC 9112 §7.1: `chunk-size [ chunk-ext ] CRLF`. Extensions are ignored, and not passed on.

@@ -17,6 +17,8 @@ pub enum Violation {
     TransferEncoding,
     /// More than one host (RFC 9112 §3.2).
     SeveralHosts,
+    /// No host in HTTP/1.1, whatever the target says (RFC 9112 §3.2).
+    NoHost,
     /// A chunk's size line is no hexadecimal number, or too long (RFC 9112 §7.1).
     ChunkSize,
     /// A chunk's data does not end where its size says (RFC 9112 §7.1).
@@ -31,13 +33,14 @@ pub enum Violation {
 
 impl Violation {
     /// All of them, for metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BareLineFeed,
         Self::FoldedField,
         Self::LengthAndCoding,
         Self::ContentLength,
         Self::TransferEncoding,
         Self::SeveralHosts,
+        Self::NoHost,
         Self::ChunkSize,
         Self::ChunkEnd,
         Self::HeadTooLarge,
@@ -55,6 +58,7 @@ impl Violation {
             Self::ContentLength => "content_length",
             Self::TransferEncoding => "transfer_encoding",
             Self::SeveralHosts => "several_hosts",
+            Self::NoHost => "no_host",
             Self::ChunkSize => "chunk_size",
             Self::ChunkEnd => "chunk_end",
             Self::HeadTooLarge => "head_too_large",

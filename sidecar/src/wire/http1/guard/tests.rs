@@ -44,11 +44,12 @@ fn messages() -> impl Strategy<Value = Vec<u8>> {
     let message = prop_oneof![
         Just("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
         "[a-z\n\r]{0,40}".prop_map(|body| format!(
-            "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )),
         prop::collection::vec("[a-z\n\r]{1,20}", 0..4).prop_map(|chunks| {
-            let mut text = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+            let mut text =
+                "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
             for chunk in chunks {
                 text = format!("{text}{:x};e\r\n{chunk}\r\n", chunk.len());
             }
@@ -108,7 +109,7 @@ proptest! {
     }
 }
 
-const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test(start_paused = true)]
 async fn an_unfinished_head_ends_the_connection_after_its_time() {
@@ -135,7 +136,7 @@ async fn an_idle_connection_and_a_slow_body_may_take_their_time() {
     let mut read = [0; 64];
     for bytes in [
         GET,
-        b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n",
         b"a",
         b"b",
     ] {
@@ -193,7 +194,7 @@ async fn where_nobody_can_be_asked_an_end_of_stream_later_than_that_passes_at_on
     assert_eq!(guard.read(&mut read).await.unwrap(), 0);
 }
 
-const CONNECT: &[u8] = b"CONNECT a:1 HTTP/1.1\r\n\r\n";
+const CONNECT: &[u8] = b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n";
 
 #[tokio::test(start_paused = true)]
 async fn bytes_behind_a_connect_are_judged_only_if_it_is_refused() {

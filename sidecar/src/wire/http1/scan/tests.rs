@@ -37,15 +37,15 @@ fn messages_with_one_meaning_pass() {
     for text in [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
-        "\r\nGET / HTTP/1.1\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n",
-        "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\na\nb",
-        "POST / HTTP/1.1\r\ncontent-length:0\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding:  Chunked \r\n\r\n3\r\na\n\n\r\n0A;x=\"y\"\r\n0123456789\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\nGET / HTTP/1.1\r\n\r\n",
-        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n3\t;x\r\nabc\r\n0\r\n\r\n",
-        "CONNECT a:1 HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.1\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n\nGET / HTTP/1.1\r\n\r\n",
+        "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\na\nb",
+        "POST / HTTP/1.1\r\nHost: a\r\ncontent-length:0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:  Chunked \r\n\r\n3\r\na\n\n\r\n0A;x=\"y\"\r\n0123456789\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3 \r\nabc\r\n3\t;x\r\nabc\r\n0\r\n\r\n",
+        "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
     ] {
         assert_eq!(
             verdict(text.as_bytes(), &[]),
@@ -130,6 +130,13 @@ fn each_violation_is_found() {
             "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
             Violation::SeveralHosts,
         ),
+        ("GET / HTTP/1.1\r\n\r\n", Violation::NoHost),
+        ("GET http://a/ HTTP/1.1\r\nA: b\r\n\r\n", Violation::NoHost),
+        ("CONNECT a:1 HTTP/1.1\r\n\r\n", Violation::NoHost),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+            Violation::NoHost,
+        ),
         ("GET / HTTP/2.0\r\n\r\n", Violation::Syntax),
         ("GET /\r\n\r\n", Violation::Syntax),
         (
@@ -151,7 +158,7 @@ fn each_violation_is_found() {
 
 #[test]
 fn each_violation_in_a_chunked_body_is_found() {
-    let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let long = "x".repeat(MAX);
     for (body, expected) in [
         ("3\nabc\r\n0\r\n\r\n", Violation::BareLineFeed),
@@ -183,7 +190,7 @@ fn each_violation_in_a_chunked_body_is_found() {
 fn it_stops_behind_a_request_for_another_protocol() {
     for head in [
         "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n",
     ] {
         let mut scanner = Scanner::new(MAX);
         let bytes = format!("{head}\n\n\n");

@@ -30,6 +30,8 @@ async fn heads_with_two_meanings_get_a_400_and_a_close() {
         "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n",
         "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nA: b\r\n\r\n",
+        "GET http://shop/ HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nX\0: b\r\n\r\n",
         "GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
