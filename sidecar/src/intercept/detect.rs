@@ -75,8 +75,8 @@ fn text(bytes: &[u8]) -> Verdict {
 
 /// Tells an HTTP/1 request line (RFC 9112 §3) from other text protocols, whose lines look alike up to the version.
 ///
-/// Redis (`GET /key`), NATS (`CONNECT {..}`), SMTP, IRC and RTSP (`OPTIONS * RTSP/1.0`) all start with a word in upper
-/// case, so only the version decides. A line without one is HTTP/0.9, and forwarded as it is.
+/// Redis (`GET /key`), NATS (`CONNECT {..}`), SMTP, IRC and RTSP (`OPTIONS * RTSP/1.0`) all start with a word that could
+/// be a method, so only the version decides. A line without one is HTTP/0.9, and forwarded as it is.
 fn request_line(bytes: &[u8]) -> Verdict {
     // RFC 9112 §2.2: a server should ignore an empty line before the request line.
     let line = match compare(bytes, b"\r\n") {
@@ -138,9 +138,10 @@ fn compare<'a>(bytes: &'a [u8], start: &[u8]) -> Compared<'a> {
     }
 }
 
-/// Methods are tokens (RFC 9110 §9.1); all registered ones are upper case with `-`, and so are those in use beside them.
+/// Methods are tokens, in any case (RFC 9110 §9.1, §5.6.2): whoever sends `patch` for `PATCH` still speaks HTTP, and whether
+/// the server takes it is the server's affair.
 fn is_method_byte(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Origin-form, asterisk-form, or the start of a scheme, a host name or an address (RFC 9112 §3.2).

@@ -59,6 +59,8 @@ fn http1_is_told_by_its_request_line() {
         "M-SEARCH * HTTP/1.1\r\n",
         "UPDATEREDIRECTREF /x HTTP/1.1\r\n",
         "PRI * HTTP/1.1\r\n",
+        "patch /x HTTP/1.1\r\n",
+        "X!#$%&'*+-.^_`|~ /x HTTP/1.1\r\n",
         "GET /caf\u{e9} HTTP/1.1\r\n",
         "\r\nGET / HTTP/1.1\r\n",
     ] {
@@ -88,6 +90,8 @@ fn other_protocols_are_opaque_as_soon_as_they_differ() {
         b"SET /a b\r\n",
         b"*1\r\n$4\r\nPING\r\n",
         b"get foo\r\n",
+        b"set foo 0 0 5\r\n",
+        b"<A> / HTTP/1.1\r\n",
         b"CONNECT {\"verbose\":false}\r\n",
         b"OPTIONS * RTSP/1.0\r\n",
         b"DESCRIBE rtsp://cam/1 RTSP/1.0\r\n",
