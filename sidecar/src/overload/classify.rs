@@ -238,12 +238,21 @@ fn may_repeat(facts: &RetryFacts<'_>) -> bool {
     }
 }
 
-/// The free retry costs nothing; an attempt that held the server until its timeout, or a call that is itself a retry,
-/// costs two; any other one.
+/// The free retry costs nothing; an attempt that used up its timeout, or a call that is itself a retry, costs two; any
+/// other one.
+///
+/// A handshake that timed out has no free retry, although nothing was sent: it has cost the caller seconds already, and a
+/// host that drops packets would cost every call as many again. One that often connects pays for the few that do not,
+/// so behind a virtual address with one dead endpoint such calls are still repeated.
 fn cost(facts: &RetryFacts<'_>) -> u32 {
-    let timed_out = matches!(facts.end, End::Failed(UpstreamError::AttemptTimeout { .. }));
+    let (timed_out, unconnected) = match facts.end {
+        End::Failed(UpstreamError::AttemptTimeout { .. }) => (true, false),
+        End::Failed(UpstreamError::ConnectTimeout { .. }) => (true, true),
+        End::Failed(_) | End::Answered(_) => (false, false),
+    };
+    let is_free = !facts.free_retry_used && !unconnected;
     match Proof::of(&facts.end) {
-        Proof::NeverTaken | Proof::Refused if !facts.free_retry_used => 0,
+        Proof::NeverTaken | Proof::Refused if is_free => 0,
         Proof::NeverTaken | Proof::Refused | Proof::MaybeProcessed => {
             if timed_out || facts.arrived_as_retry {
                 2

@@ -91,7 +91,10 @@ fn retry(cost: u32, milliseconds: u64) -> RetryDecision {
 #[test]
 fn what_was_not_processed_is_retried_for_any_method_and_once_for_free() {
     let rule = policy::Retry::default();
-    for error in errors().iter().filter(|error| error.is_unprocessed()) {
+    let is_free = |error: &&UpstreamError| {
+        error.is_unprocessed() && !matches!(error, UpstreamError::ConnectTimeout { .. })
+    };
+    for error in errors().iter().filter(is_free) {
         let first = RetryFacts {
             method: &Method::POST,
             ..facts(End::Failed(error), &rule)
@@ -105,6 +108,20 @@ fn what_was_not_processed_is_retried_for_any_method_and_once_for_free() {
             ..first
         };
         assert_eq!(decide(&again), retry(1, 20), "{error}");
+    }
+}
+
+#[test]
+fn a_handshake_that_timed_out_is_retried_for_any_method_but_not_for_free() {
+    let rule = policy::Retry::default();
+    let errors = errors();
+    for free_retry_used in [false, true] {
+        let facts = RetryFacts {
+            method: &Method::POST,
+            free_retry_used,
+            ..facts(End::Failed(&errors[1]), &rule)
+        };
+        assert_eq!(decide(&facts), retry(2, 20));
     }
 }
 
@@ -391,7 +408,8 @@ proptest! {
             let End::Failed(error) = end else { panic!("answered, and yet repeated") };
             prop_assert!(error.is_unprocessed());
             prop_assert!(attempt < rule.attempts);
-            prop_assert_eq!(cost == 0, !free_retry_used);
+            let unconnected = matches!(error, UpstreamError::ConnectTimeout { .. });
+            prop_assert_eq!(cost == 0, !free_retry_used && !unconnected);
         }
     }
 }
