@@ -8,6 +8,7 @@
 //! | [`endpoint`] | which connection a call gets, when another one is opened, who waits |
 //! | [`connection`] | how a connection is opened, driven, and closed when idle |
 //! | [`exchange`] | one call on a stream: request body, interim responses, response head |
+//! | [`uploads`] | request bodies that go on while their response comes in |
 //! | [`failure`] | what an error of the `h2` crate says about the request |
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ mod failure;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use endpoint::Endpoint;
 

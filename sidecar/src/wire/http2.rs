@@ -7,14 +7,18 @@
 //! Plain CONNECT is passed on like any call: both bodies stream until either side ends. Extended CONNECT (RFC 8441) is
 //! not offered, since whether the upstream takes it is not known when our SETTINGS go out; clients then use HTTP/1.1.
 
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::drain::Draining;
@@ -94,17 +98,20 @@ where
     let mut drain = pin!(draining.started());
     let mut is_draining = false;
     let mut broken = pin!(seen.broken());
+    // Dropped with the connection, and then they end, whatever they wait for.
+    let mut streams = JoinSet::new();
     let (mut greeting, mut is_greeted) = (pin!(sleep(GREETING_TIMEOUT)), false);
     loop {
         tokio::select! {
             biased;
+            never = reap(&mut streams) => match never {},
             accepted = connection.accept() => {
                 let Some(accepted) = accepted else { return Ok(()) };
                 let (request, respond) = accepted?;
                 seen.accepted(respond.stream_id().as_u32());
                 let answer = stream::answer(request, respond, Arc::clone(&shared));
                 // Boxed: a task's future is moved several times, and all of it.
-                tokio::spawn(Box::pin(interim::scope(answer)));
+                streams.spawn(Box::pin(interim::scope(answer)));
             }
             reason = &mut broken => return end(connection, reason).await,
             () = &mut drain, if !is_draining => {
@@ -121,6 +128,21 @@ where
     }
 }
 
+/// Frees the tasks that have ended, as they do; never ready. Not a turn of the loop each: one look frees all of them.
+async fn reap(streams: &mut JoinSet<()>) -> Infallible {
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(ended)) = streams.poll_join_next(cx) {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                tracing::error!(%error, "a stream's task panicked; the others go on");
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 /// Ends a connection at once: its streams are told, GOAWAY is sent, the peer gets a moment to read it.
 async fn end<IO>(
     mut connection: Connection<Watched<IO>, Bytes>,
@@ -130,7 +152,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     connection.abrupt_shutdown(reason);
-    let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+    let closed = poll_fn(|cx| connection.poll_closed(cx));
     let _its_end_was_ours = timeout(GOODBYE_TIMEOUT, closed).await;
     Ok(())
 }

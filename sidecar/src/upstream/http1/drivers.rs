@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 
 use hyper::client::conn::http1::{Builder, Connection as HyperConnection};
@@ -25,7 +25,7 @@ use super::request_body::RequestBody;
 #[derive(Debug)]
 pub(super) struct Drivers {
     builder: Builder,
-    tasks: Mutex<JoinSet<()>>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Drivers {
@@ -37,7 +37,7 @@ impl Drivers {
             .max_buf_size(header_bytes_max.max(BUFFER_BYTES_MAX));
         Self {
             builder,
-            tasks: Mutex::default(),
+            tasks: Arc::default(),
         }
     }
 
@@ -55,17 +55,24 @@ impl Drivers {
         let socket = Socket::new(stream, Arc::clone(&progress));
         let (sender, hyper) = self.builder.handshake(TokioIo::new(socket)).await?;
         let connection = Arc::new(Connection::new(addr, sender, progress));
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
+        let mut tasks = lock(&self.tasks);
         let driven = Driven {
             connection: Arc::clone(&connection),
             idle: Arc::clone(idle),
         };
         if idle.enter() {
-            tasks.spawn(expire(Arc::clone(idle)));
+            tasks.spawn(expire(Arc::clone(idle), Arc::downgrade(&self.tasks)));
         }
         connection.set_driver(tasks.spawn(drive(hyper, driven)));
         Ok(connection)
+    }
+}
+
+#[cfg(test)]
+impl Drivers {
+    /// How many tasks have not been freed.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.tasks).len()
     }
 }
 
@@ -94,16 +101,24 @@ async fn drive(hyper: HyperConnection<TokioIo<Socket>, RequestBody>, driven: Dri
     .await;
 }
 
-/// Closes connections that were unused for too long, as long as there are any.
-async fn expire(idle: Arc<Idle>) {
+/// Closes connections that were unused for too long, and frees the tasks of those that ended, as long as there are any.
+async fn expire(idle: Arc<Idle>, tasks: Weak<Mutex<JoinSet<()>>>) {
     let mut tick = tokio::time::interval(idle.timeout() / TICKS_A_TIMEOUT);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        // Weak, since it is one of them: they must not keep the set that owns them.
+        if let Some(tasks) = tasks.upgrade() {
+            while lock(&tasks).try_join_next().is_some() {}
+        }
         if !idle.expire(Instant::now()) {
             return;
         }
     }
+}
+
+fn lock(tasks: &Mutex<JoinSet<()>>) -> MutexGuard<'_, JoinSet<()>> {
+    tasks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How exactly the idle timeout is kept: a connection is closed at most a quarter of it late. One that is too old is

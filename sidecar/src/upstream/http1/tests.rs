@@ -372,3 +372,29 @@ async fn a_refused_connection_is_a_connect_failure() {
         "{answered:?}"
     );
 }
+
+#[tokio::test]
+async fn tasks_of_ended_connections_are_freed_although_no_other_is_opened() {
+    let settings = Settings {
+        idle_timeout: Duration::from_millis(100),
+        ..Settings::default()
+    };
+    let rig = rig_with(settings).await;
+    let answers = [rig.send(get()), rig.send(get())];
+    for _ in 0..2 {
+        let mut server = rig.accept().await;
+        hear_head(&mut server).await;
+        server.write_all(OK.as_bytes()).await.unwrap();
+    }
+    for answer in answers {
+        within(answer).await.unwrap().unwrap();
+    }
+    let drivers = &rig.pool.0.drivers;
+    // The one that looks for them ends with them, and stays.
+    within(async {
+        while drivers.count() > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::uploads::Uploads;
 use super::{connection, failure, lock};
 use crate::error::UpstreamError;
 use crate::http::loan::{Lender, Loan};
@@ -31,6 +32,7 @@ pub(super) struct Endpoint {
     addr: SocketAddr,
     settings: Arc<Settings>,
     state: Mutex<State>,
+    uploads: Uploads,
 }
 
 #[derive(Default)]
@@ -111,11 +113,16 @@ impl Endpoint {
             addr,
             settings,
             state: Mutex::default(),
+            uploads: Uploads::default(),
         })
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    pub(super) fn uploads(&self) -> &Uploads {
+        &self.uploads
     }
 
     /// Opens a stream on one of the connections, waiting for a place where there is none.
@@ -380,6 +387,8 @@ impl Endpoint {
         state.open.clear();
         state.waiting.clear();
         state.drivers.abort_all();
+        drop(state);
+        self.uploads.abort();
     }
 
     fn serve_waiting(&self, mut state: std::sync::MutexGuard<'_, State>) {

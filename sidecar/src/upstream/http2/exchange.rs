@@ -8,14 +8,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use h2::Reason;
 use h2::client::ResponseFuture;
 use http::StatusCode;
 use http_body::Body as _;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use super::endpoint::{Endpoint, Head, Opened, Sent};
 use super::failure;
@@ -75,7 +72,7 @@ pub(super) async fn exchange(
         }
         let hold = match upload {
             None => Hold::Place(loan),
-            Some(upload) => go_on(upload, loan),
+            Some(upload) => endpoint.uploads().go_on(upload, loan),
         };
         Body::Http2(Http2Body::holding(stream, None, hold))
     }))
@@ -160,41 +157,3 @@ impl Exchange {
             .map_err(Failure::Stream)
     }
 }
-
-/// Lets an upload go on while its response comes in. Both hold the stream's place.
-fn go_on(upload: Pump<Body>, loan: Loan) -> Hold {
-    let loan = Arc::new(loan);
-    let (ended, response_ended) = oneshot::channel();
-    tokio::spawn(finish(upload, Arc::clone(&loan), response_ended));
-    Hold::Shared {
-        loan,
-        ended: Some(ended),
-    }
-}
-
-/// Sends the rest of an upload. A response that was given up ends it; one that came to its end leaves it
-/// [`UPLOAD_LINGER`] for what a server may still want to read.
-async fn finish(
-    mut upload: Pump<Body>,
-    loan: Arc<Loan>,
-    mut response_ended: oneshot::Receiver<()>,
-) {
-    let sent = tokio::select! {
-        biased;
-        sent = poll_fn(|cx| upload.poll(cx)) => Some(sent),
-        ended = &mut response_ended => match ended {
-            Ok(()) => timeout(UPLOAD_LINGER, poll_fn(|cx| upload.poll(cx))).await.ok(),
-            Err(_given_up) => None,
-        },
-    };
-    match sent {
-        Some(Ok(()) | Err(PumpError::Reset(_) | PumpError::Gone)) => {}
-        Some(Err(PumpError::Body(_))) | None => upload.reset(Reason::CANCEL),
-    }
-    // The stream first, then its place.
-    drop(upload);
-    drop(loan);
-}
-
-/// How long an upload may go on after its response has ended.
-const UPLOAD_LINGER: Duration = Duration::from_mins(1);

@@ -84,6 +84,21 @@ async fn an_application_that_goes_away_cancels_its_calls() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_dropped_takes_its_calls_with_it() {
+    let (server, _arrivals, mut resets) = reset_reporter(true).await;
+    let Served {
+        io, task, proxy, ..
+    } = served(server.addr);
+    let mut app = Raw::client(io).await;
+    app.write(&raw::frame(raw::HEADERS, 5, 1, raw::GET)).await;
+    app.read_kind(raw::DATA).await.unwrap();
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert_eq!(resets.recv().await, Some(Reason::CANCEL));
+    drop(proxy);
+}
+
+#[tokio::test]
 async fn a_reset_during_the_answer_keeps_its_reason() {
     let server = Server::start(|_, mut respond: SendResponse<Bytes>| async move {
         let mut stream = respond
