@@ -18,7 +18,7 @@ pub struct Builder {
     policy: Option<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    descriptors_max: Option<u32>,
+    descriptors: Option<(u32, u32)>,
 }
 
 impl Builder {
@@ -45,8 +45,14 @@ impl Builder {
 
     /// Most descriptors that weir may have open.
     #[must_use]
-    pub fn descriptors_max(mut self, count: u32) -> Self {
-        self.descriptors_max = Some(count);
+    pub fn descriptors_max(self, count: u32) -> Self {
+        self.descriptors(count, count)
+    }
+
+    /// Most descriptors that weir is started with, and most that it may give itself.
+    #[must_use]
+    pub fn descriptors(mut self, soft: u32, hard: u32) -> Self {
+        self.descriptors = Some((soft, hard));
         self
     }
 
@@ -115,12 +121,12 @@ impl Builder {
             std::fs::write(folder.path().join("policy.yaml"), policy).expect("the folder is ours");
         }
         let admin = free_addr();
-        let mut command = match self.descriptors_max {
+        let mut command = match self.descriptors {
             None => Command::new(binaries::weir()),
-            Some(count) => {
+            Some((soft, hard)) => {
                 let mut limited = Command::new("prlimit");
                 limited
-                    .arg(format!("--nofile={count}"))
+                    .arg(format!("--nofile={soft}:{hard}"))
                     .arg(binaries::weir());
                 limited
             }

@@ -20,6 +20,7 @@ use crate::drain::{self, Drain, Draining};
 use crate::http::replay::ByteBudget;
 use crate::intercept::client_end::Ends;
 use crate::intercept::connections::Connections;
+use crate::intercept::descriptors;
 use crate::intercept::detect::race::Patience;
 use crate::intercept::detect::remembered::Remembered;
 use crate::intercept::inside::Inside;
@@ -135,8 +136,7 @@ impl App {
         let (policies, file_watch) = Store::open(sources);
         let (drain, draining) = drain::channel();
         let (stop, stopping) = watch::channel(Stop::No);
-        let metrics = Arc::clone(telemetry.metrics());
-        let connections = Arc::new(Connections::new(settings.connections_max, metrics));
+        let connections = connections(&settings, &telemetry);
         let parts = Parts {
             shared: Arc::new(Shared {
                 policies,
@@ -197,6 +197,22 @@ impl App {
         note_panic(&self.side.join());
         self.log.flush();
     }
+}
+
+/// The application's connections: as many as are wanted, or as there are descriptors for.
+fn connections(settings: &Settings, telemetry: &Telemetry) -> Arc<Connections> {
+    let descriptors = descriptors::raise();
+    let wanted = settings.connections_max;
+    let most = descriptors::connections_max(wanted, descriptors, settings.workers);
+    if most < wanted {
+        tracing::info!(
+            connections_max = most,
+            wanted,
+            descriptors,
+            "the limit of open files bounds connections"
+        );
+    }
+    Arc::new(Connections::new(most, Arc::clone(telemetry.metrics())))
 }
 
 /// Where everything listens, for people.

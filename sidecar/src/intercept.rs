@@ -3,6 +3,7 @@
 pub mod cidr;
 pub mod client_end;
 pub mod connections;
+pub mod descriptors;
 pub mod detect;
 pub mod dns;
 pub mod handover;

@@ -93,7 +93,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WEIR_CONNECTIONS_MAX",
         default: "10000",
-        meaning: "Connections of the application that are open at a time, all workers together; at the bound accepting pauses.",
+        meaning: "Connections of the application that are open at a time, all workers together; at the bound accepting pauses. Fewer where the limit of open files (which is raised as far as it may be) leaves less than two descriptors for each.",
     },
     Setting {
         name: "WEIR_BODY_BYTES_TOTAL_MAX",

@@ -96,9 +96,15 @@ impl Accepting<'_> {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut backoff = Backoff::default();
+        let mut is_told = false;
         loop {
             if self.connections.is_full() {
                 self.pauses(AcceptPause::Connections);
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(
+                        "as many connections are open as there may be, and further ones wait; are WEIR_CONNECTIONS_MAX or the limit of open files too low?"
+                    );
+                }
             }
             let place = self.reaping(tasks, self.connections.place()).await;
             let accepted = std::future::poll_fn(&mut accept);

@@ -9,11 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::header::{EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use nix::errno::Errno;
 use pin_project_lite::pin_project;
 
 use super::connect::{self, Settings};
@@ -120,7 +122,15 @@ impl Shared {
     }
 
     async fn open(&self, addr: SocketAddr) -> Result<Arc<Connection>, UpstreamError> {
-        let stream = connect::connect(addr, &self.settings).await?;
+        let stream = match connect::connect(addr, &self.settings).await {
+            Err(error) if is_out_of_descriptors(&error) => {
+                // Used connections come before unused ones, whose drivers now close them.
+                self.idle.close_all();
+                tokio::time::sleep(CLOSING).await;
+                connect::connect(addr, &self.settings).await?
+            }
+            connected => connected?,
+        };
         let started = self.drivers.start(stream, addr, &self.idle).await;
         started.map_err(|_hyper_refused| UpstreamError::NotSent { addr })
     }
@@ -164,6 +174,14 @@ where
             }
         }
     }
+}
+
+fn is_out_of_descriptors(error: &UpstreamError) -> bool {
+    let UpstreamError::Connect { source, .. } = error else {
+        return false;
+    };
+    let errno = source.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 /// What a response is checked against.
@@ -323,6 +341,9 @@ fn chain(error: &hyper::Error) -> String {
         None => error.to_string(),
     }
 }
+
+/// How long unused connections may take to close when descriptors run short: a turn of the worker's.
+const CLOSING: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests;

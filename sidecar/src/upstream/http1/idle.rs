@@ -145,6 +145,13 @@ impl Idle {
         state.expiring
     }
 
+    /// Closes all that wait.
+    pub(super) fn close_all(&self) {
+        for waiting in self.lock().queues.drain().flat_map(|(_, queue)| queue) {
+            waiting.connection.close();
+        }
+    }
+
     /// How many wait for calls to `addr`.
     #[cfg(test)]
     pub(super) fn count(&self, addr: SocketAddr) -> usize {
