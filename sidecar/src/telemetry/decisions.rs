@@ -1,7 +1,8 @@
 //! The latest decisions, with what they were decided by.
 //!
-//! A bounded ring behind one short lock, taken only when a decision happened or somebody asks. Decisions explain single
-//! calls; how often each is made is counted by the [metrics](super::metrics).
+//! A bounded ring for each kind, behind one short lock that is taken only when a decision happened or somebody asks: the
+//! many waits of a steady queue push out older waits, and never the one retry or ejection that explains them. Decisions
+//! explain single calls; how often each is made is counted by the [metrics](super::metrics).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +11,13 @@ use std::time::SystemTime;
 use control_api::view;
 
 use super::kept::{hex, readable};
+use super::metrics::Closed as _;
 use super::record::{CallRecord, TraceId, Verdict};
 
-/// Most decisions that are kept; about 300 bytes each.
+/// Most decisions of one kind that are kept; about 300 bytes each, and 700 KiB if every kind comes that often.
 ///
-/// Enough for a minute of a shed every 60 ms. What is older is found in the spans.
-pub const DECISIONS_MAX: usize = 1024;
+/// Enough for 15 s of a shed every 60 ms. What is older is found in the spans.
+pub const DECISIONS_MAX: usize = 256;
 
 /// One decision of one call.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,14 +66,29 @@ impl DecisionEntry {
     }
 }
 
-/// The ring.
+/// The rings.
 #[derive(Debug, Default)]
-pub struct Decisions(Mutex<Ring>);
+pub struct Decisions(Mutex<Rings>);
 
 #[derive(Debug, Default)]
-struct Ring {
-    entries: VecDeque<DecisionEntry>,
+struct Rings {
+    /// One a verdict, in the verdicts' order.
+    of_a_kind: [VecDeque<DecisionEntry>; Verdict::ALL.len()],
     made: u64,
+}
+
+impl Rings {
+    fn push(&mut self, mut entry: DecisionEntry) {
+        self.made += 1;
+        entry.sequence = self.made;
+        let Some(ring) = self.of_a_kind.get_mut(entry.verdict.place()) else {
+            return;
+        };
+        if ring.len() >= DECISIONS_MAX {
+            ring.pop_front();
+        }
+        ring.push_back(entry);
+    }
 }
 
 impl Decisions {
@@ -98,14 +115,9 @@ impl Decisions {
                 inputs: decision.inputs.as_slice().into(),
             })
             .collect();
-        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for mut entry in entries {
-            ring.made += 1;
-            entry.sequence = ring.made;
-            if ring.entries.len() >= DECISIONS_MAX {
-                ring.entries.pop_front();
-            }
-            ring.entries.push_back(entry);
+        let mut rings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            rings.push(entry);
         }
     }
 
@@ -113,16 +125,17 @@ impl Decisions {
     #[must_use]
     pub fn answer(&self, filter: &view::DecisionFilter) -> Vec<view::Decision> {
         let wanted = Wanted::from(filter);
-        let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest_first = ring.entries.iter().rev();
-        let chosen: Vec<_> = newest_first
-            .filter(|entry| wanted.takes(entry))
-            .take(filter.limit.unwrap_or(usize::MAX))
-            .cloned()
-            .collect();
+        let rings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = rings.of_a_kind.iter().flatten();
+        let mut chosen: Vec<_> = all.filter(|entry| wanted.takes(entry)).collect();
+        chosen.sort_unstable_by_key(|entry| entry.sequence);
+        let beyond = chosen
+            .len()
+            .saturating_sub(filter.limit.unwrap_or(usize::MAX));
+        let chosen: Vec<_> = chosen.into_iter().skip(beyond).cloned().collect();
         // Text is made from them after the lock is given back.
-        drop(ring);
-        chosen.iter().rev().map(DecisionEntry::view).collect()
+        drop(rings);
+        chosen.iter().map(DecisionEntry::view).collect()
     }
 
     /// How many were made since the process started.
@@ -181,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_keeps_the_newest_and_counts_all() {
+    fn a_ring_keeps_the_newest_and_counts_all() {
         let decisions = Decisions::default();
         let mut record = fixture::shed_call();
         for revision in 0..2000 {
@@ -193,7 +206,26 @@ mod tests {
         assert_eq!(kept.len(), DECISIONS_MAX);
         let last = kept.last().unwrap();
         assert_eq!((last.sequence, last.revision), (2000, 1999));
-        assert_eq!(kept[0].revision, 2000 - 1024);
+        assert_eq!(kept[0].revision, 2000 - 256);
+    }
+
+    #[test]
+    fn many_waits_push_out_neither_a_shed_nor_the_order_of_time() {
+        let decisions = Decisions::default();
+        let mut wait = fixture::shed_call();
+        for decision in &mut wait.decisions {
+            decision.what = Verdict::Queued;
+        }
+        decisions.keep(&fixture::shed_call());
+        for _ in 0..5000 {
+            decisions.keep(&wait);
+        }
+        decisions.keep(&fixture::shed_call());
+        let kept = decisions.answer(&ask(None, None));
+        let sheds: Vec<_> = kept.iter().filter(|kept| kept.what == "shed").collect();
+        assert_eq!(sheds.len(), 2);
+        assert_eq!(kept.len(), DECISIONS_MAX + 2);
+        assert!(kept.is_sorted_by_key(|kept| kept.sequence));
     }
 
     #[test]
