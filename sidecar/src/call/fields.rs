@@ -49,7 +49,8 @@ impl Group {
 
 fn group(name: &str) -> Option<Group> {
     Some(match name {
-        "traceparent" | "tracestate" | "b3" | "x-b3-traceid" => Group::Trace,
+        "traceparent" | "tracestate" | "b3" | "x-b3-traceid" | "x-b3-spanid"
+        | "x-b3-parentspanid" | "x-b3-sampled" | "x-b3-flags" => Group::Trace,
         header::GRPC_TIMEOUT | header::DEADLINE_MS | header::ENVOY_EXPECTED_TIMEOUT_MS => {
             Group::Deadline
         }

@@ -1,13 +1,17 @@
 //! A call's trace context: read from the caller, or begun here, and written anew for each attempt.
 //!
-//! W3C Trace Context first, then B3 (single, then multi). A malformed context is replaced, never forwarded: its trace
-//! id cannot be trusted to mean the same to everybody. `baggage` is the application's and is not touched.
+//! W3C Trace Context first, then [B3](b3) (single, then multi). A malformed context is replaced, never forwarded: its
+//! trace id cannot be trusted to mean the same to everybody. `baggage` is the application's and is not touched.
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use crate::http::unindexed;
 use crate::telemetry::record::{Sampling, SpanId, TraceId};
+
+pub use b3::B3;
+
+mod b3;
 
 /// A call's place in its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,76 +24,60 @@ pub struct Trace {
     pub span_id: SpanId,
     /// Whether spans are exported.
     pub sampling: Sampling,
-    /// The form of B3 that the caller uses, and so the server may too.
+    /// The way in which the caller uses B3, and so the server may too.
     pub b3: Option<B3>,
 }
 
-/// Which B3 headers a caller sent; the same ones are written upstream.
+/// Where a caller stands in its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct B3 {
-    form: B3Form,
-    trace_id_digits: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum B3Form {
-    Single,
-    Multi,
-}
-
-/// What a caller propagated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Context {
+struct Ids {
     trace_id: TraceId,
     span_id: SpanId,
-    sampled: Option<bool>,
+}
+
+/// What a `traceparent` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Context {
+    ids: Ids,
+    sampled: bool,
 }
 
 impl Trace {
     /// Continues the caller's trace, or begins one. `sample` decides whether it is exported, by the caller's sampled
     /// flag (where there is one) and the trace id.
     ///
-    /// Removes a malformed context (and the `tracestate` that went with it) from `headers`.
+    /// Removes a malformed context (and the `tracestate` that went with it) from `headers`, and B3 of any kind.
     pub fn begin(
         headers: &mut HeaderMap,
         sample: impl FnOnce(Option<bool>, &TraceId) -> Sampling,
     ) -> Self {
-        let (context, b3) = if headers.contains_key(&TRACEPARENT) {
-            let context = only(headers, &TRACEPARENT).and_then(parse_traceparent);
-            if context.is_none() {
-                headers.remove(&TRACEPARENT);
-                headers.remove(&TRACESTATE);
-            }
-            (context, read_b3(headers).map(|(_, b3)| b3))
-        } else {
-            // Without a traceparent, a tracestate belongs to nothing (Trace Context §3.3.1.1).
-            if headers.contains_key(&TRACESTATE) {
-                headers.remove(&TRACESTATE);
-            }
-            match read_b3(headers) {
-                Some((context, b3)) => (Some(context), Some(b3)),
-                None => (None, None),
-            }
-        };
-        Self::of(context, b3, sample)
+        let context = traceparent_of(headers);
+        let propagated = b3::Propagated::take(headers);
+        let b3 = propagated.map(|propagated| propagated.b3);
+        match (context, propagated) {
+            (Some(Context { ids, sampled }), _) => Self::of(Some(ids), Some(sampled), b3, sample),
+            (None, Some(b3::Propagated { ids, sampled, .. })) => Self::of(ids, sampled, b3, sample),
+            (None, None) => Self::root(sample),
+        }
     }
 
     /// Begins a trace, for a caller that sent no context at all.
     pub fn root(sample: impl FnOnce(Option<bool>, &TraceId) -> Sampling) -> Self {
-        Self::of(None, None, sample)
+        Self::of(None, None, None, sample)
     }
 
     fn of(
-        context: Option<Context>,
+        ids: Option<Ids>,
+        sampled: Option<bool>,
         b3: Option<B3>,
         sample: impl FnOnce(Option<bool>, &TraceId) -> Sampling,
     ) -> Self {
-        let trace_id = context.map_or_else(random_trace_id, |context| context.trace_id);
+        let trace_id = ids.map_or_else(random_trace_id, |ids| ids.trace_id);
         Self {
             trace_id,
-            parent_span_id: context.map(|context| context.span_id),
+            parent_span_id: ids.map(|ids| ids.span_id),
             span_id: random_span_id(),
-            sampling: sample(context.and_then(|context| context.sampled), &trace_id),
+            sampling: sample(sampled, &trace_id),
             b3,
         }
     }
@@ -98,7 +86,7 @@ impl Trace {
     pub fn write(&self, headers: &mut HeaderMap, attempt_span_id: &SpanId) {
         headers.insert(TRACEPARENT, self.traceparent(*attempt_span_id));
         if let Some(b3) = self.b3 {
-            self.write_b3(headers, b3, *attempt_span_id);
+            b3.write(headers, &self.trace_id, *attempt_span_id, self.sampled());
         }
     }
 
@@ -117,29 +105,6 @@ impl Trace {
         }
         unindexed(header_value(&text))
     }
-
-    fn write_b3(&self, headers: &mut HeaderMap, b3: B3, span_id: SpanId) {
-        let mut trace_id = [b'0'; 32];
-        write_hex(&mut trace_id, 0, &self.trace_id);
-        let trace_id = trace_id.get(32 - b3.trace_id_digits..).unwrap_or_default();
-        let mut span = [b'0'; 16];
-        write_hex(&mut span, 0, &span_id);
-        let sampled: &[u8] = if self.sampled() { b"1" } else { b"0" };
-        match b3.form {
-            B3Form::Single => {
-                headers.insert(
-                    B3_SINGLE,
-                    header_value(&[trace_id, b"-", &span, b"-", sampled].concat()),
-                );
-            }
-            B3Form::Multi => {
-                headers.insert(B3_TRACE_ID, header_value(trace_id));
-                headers.insert(B3_SPAN_ID, header_value(&span));
-                headers.insert(B3_SAMPLED, header_value(sampled));
-                headers.remove(&B3_PARENT_SPAN_ID);
-            }
-        }
-    }
 }
 
 /// A span id for an attempt; random, not all zero.
@@ -150,6 +115,17 @@ pub fn random_span_id() -> SpanId {
 
 fn random_trace_id() -> TraceId {
     fastrand::u128(1..).to_be_bytes()
+}
+
+/// The caller's `traceparent`. One that is malformed goes, and so does a `tracestate` that belongs to none (Trace Context
+/// §3.3.1.1).
+fn traceparent_of(headers: &mut HeaderMap) -> Option<Context> {
+    let context = only(headers, &TRACEPARENT).and_then(parse_traceparent);
+    if context.is_none() {
+        headers.remove(&TRACEPARENT);
+        headers.remove(&TRACESTATE);
+    }
+    context
 }
 
 /// The value of a header that must not be repeated.
@@ -176,9 +152,11 @@ fn parse_traceparent(value: &[u8]) -> Option<Context> {
     }
     let [flags] = parse_hex::<1>(flags)?;
     Some(Context {
-        trace_id: parse_hex(trace_id).filter(is_id)?,
-        span_id: parse_hex(span_id).filter(is_id)?,
-        sampled: Some(flags & 1 == 1),
+        ids: Ids {
+            trace_id: parse_hex(trace_id).filter(is_id)?,
+            span_id: parse_hex(span_id).filter(is_id)?,
+        },
+        sampled: flags & 1 == 1,
     })
 }
 
@@ -191,56 +169,6 @@ fn split_fields(text: &[u8]) -> Option<[&[u8]; 4]> {
         fields.next()?,
     ];
     fields.next().is_none().then_some(all)
-}
-
-/// openzipkin/b3-propagation: `b3: {trace}-{span}[-{sampled}[-{parent}]]`, else the `X-B3-` headers.
-fn read_b3(headers: &HeaderMap) -> Option<(Context, B3)> {
-    if let Some(value) = only(headers, &B3_SINGLE) {
-        let mut fields = value.split(|&byte| byte == b'-');
-        let (trace_id, span_id) = (fields.next()?, fields.next()?);
-        let context = b3_context(trace_id, span_id, fields.next())?;
-        return Some((
-            context,
-            B3 {
-                form: B3Form::Single,
-                trace_id_digits: trace_id.len(),
-            },
-        ));
-    }
-    let trace_id = only(headers, &B3_TRACE_ID)?;
-    let sampled = match only(headers, &B3_FLAGS) {
-        Some(b"1") => Some(&b"1"[..]),
-        Some(_) | None => only(headers, &B3_SAMPLED),
-    };
-    let context = b3_context(trace_id, only(headers, &B3_SPAN_ID)?, sampled)?;
-    Some((
-        context,
-        B3 {
-            form: B3Form::Multi,
-            trace_id_digits: trace_id.len(),
-        },
-    ))
-}
-
-fn b3_context(trace_id: &[u8], span_id: &[u8], sampled: Option<&[u8]>) -> Option<Context> {
-    let trace_id = match trace_id.len() {
-        16 => {
-            let mut id = [0; 16];
-            id.get_mut(8..)?.copy_from_slice(&parse_hex::<8>(trace_id)?);
-            id
-        }
-        _ => parse_hex(trace_id)?,
-    };
-    let sampled = match sampled {
-        Some(b"1" | b"d" | b"true") => Some(true),
-        Some(b"0" | b"false") => Some(false),
-        Some(_) | None => None,
-    };
-    Some(Context {
-        trace_id: Some(trace_id).filter(is_id)?,
-        span_id: parse_hex(span_id).filter(is_id)?,
-        sampled,
-    })
 }
 
 fn is_id<const N: usize>(id: &[u8; N]) -> bool {
@@ -286,12 +214,6 @@ fn header_value(text: &[u8]) -> HeaderValue {
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const B3_SINGLE: HeaderName = HeaderName::from_static("b3");
-const B3_TRACE_ID: HeaderName = HeaderName::from_static("x-b3-traceid");
-const B3_SPAN_ID: HeaderName = HeaderName::from_static("x-b3-spanid");
-const B3_PARENT_SPAN_ID: HeaderName = HeaderName::from_static("x-b3-parentspanid");
-const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
-const B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
 #[cfg(test)]
 mod tests;

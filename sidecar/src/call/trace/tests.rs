@@ -4,7 +4,7 @@ use super::*;
 
 const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+pub(super) fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
         map.append(HeaderName::from_static(name), value.parse().unwrap());
@@ -12,7 +12,7 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     map
 }
 
-fn begin(map: &mut HeaderMap) -> Trace {
+pub(super) fn begin(map: &mut HeaderMap) -> Trace {
     Trace::begin(map, |sampled, _| match sampled {
         Some(true) => Sampling::Sampled,
         Some(false) => Sampling::CallerDeclined,
@@ -83,49 +83,6 @@ fn a_higher_version_is_read_by_its_first_fields() {
     );
 }
 
-#[test]
-fn b3_single_is_continued_in_its_own_form_too() {
-    let mut map = headers(&[("b3", "a3ce929d0e0e4736-00f067aa0ba902b7-1")]);
-    let trace = begin(&mut map);
-    assert_eq!(trace.sampling, Sampling::Sampled);
-    trace.write(&mut map, &[1; 8]);
-    assert_eq!(
-        map.get("b3").unwrap(),
-        "a3ce929d0e0e4736-0101010101010101-1"
-    );
-    assert!(
-        map.get("traceparent")
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .contains("-0000000000000000a3ce929d0e0e4736-")
-    );
-}
-
-#[test]
-fn b3_multi_is_continued_in_its_own_form_too() {
-    let mut map = headers(&[
-        ("x-b3-traceid", "4bf92f3577b34da6a3ce929d0e0e4736"),
-        ("x-b3-spanid", "00f067aa0ba902b7"),
-        ("x-b3-sampled", "0"),
-    ]);
-    let trace = begin(&mut map);
-    assert_eq!(trace.sampling, Sampling::CallerDeclined);
-    trace.write(&mut map, &[1; 8]);
-    assert_eq!(map.get("x-b3-spanid").unwrap(), "0101010101010101");
-    assert_eq!(map.get("x-b3-sampled").unwrap(), "0");
-}
-
-#[test]
-fn a_context_without_a_decision_leaves_it_to_the_ratio() {
-    let mut map = headers(&[("b3", "a3ce929d0e0e4736-00f067aa0ba902b7")]);
-    let trace = Trace::begin(&mut map, |sampled, _| {
-        assert_eq!(sampled, None);
-        Sampling::Sampled
-    });
-    assert_eq!(trace.sampling, Sampling::Sampled);
-}
-
 proptest! {
     #[test]
     fn what_is_written_can_always_be_read(value in proptest::collection::vec(32u8..127, 0..80)) {
@@ -134,7 +91,7 @@ proptest! {
         let trace = begin(&mut map);
         trace.write(&mut map, &trace.span_id);
         let read = parse_traceparent(map.get(TRACEPARENT).unwrap().as_bytes()).unwrap();
-        prop_assert_eq!(read.trace_id, trace.trace_id);
-        prop_assert_eq!(read.span_id, trace.span_id);
+        prop_assert_eq!(read.ids.trace_id, trace.trace_id);
+        prop_assert_eq!(read.ids.span_id, trace.span_id);
     }
 }
