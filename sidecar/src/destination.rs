@@ -48,6 +48,9 @@ pub struct Destination {
     pub admission: Admission,
     /// How many retries are left.
     pub budget: Budget,
+    /// What [`budget`](Self::budget) would hold if calls in observe mode were enforced: they pay into this one and would
+    /// spend this one, so that those that are enforced never feel them.
+    pub observed_budget: Budget,
     /// How long answers took lately.
     pub latency: Sketch,
     /// Which addresses are left alone.
@@ -89,6 +92,7 @@ impl Destination {
             metrics: OnceLock::new(),
             admission: Admission::new(rule.admission, revision, now),
             budget: Budget::new(rule.retry.budget, now),
+            observed_budget: Budget::new(rule.retry.budget, now),
             latency: Sketch::new(now),
             endpoints: Endpoints::new(rule.breaker),
             counters: Counters::default(),
@@ -185,6 +189,7 @@ impl Destination {
         self.admission.configure(rule.admission, revision, || {
             self.revision.store(revision, Ordering::Relaxed);
             self.budget.configure(rule.retry.budget);
+            self.observed_budget.configure(rule.retry.budget);
             self.endpoints.configure(rule.breaker);
         });
     }

@@ -50,7 +50,8 @@ impl Default for Rule {
 pub enum Mode {
     /// Decide, count and act.
     Enforce,
-    /// Decide and count, but let the call pass as if there were no policy.
+    /// Decide and count, but let the call pass as if there were no policy. Each call has one attempt, so the first retry that
+    /// it would have had is counted, against a budget of observed calls alone.
     Observe,
     /// Forward; ids and traces only.
     Off,

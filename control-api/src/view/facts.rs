@@ -137,6 +137,10 @@ pub struct Destination {
     pub retries: u64,
     /// Calls refused here since then, by reason.
     pub sheds: BTreeMap<String, u64>,
+    /// What would have happened since then to calls that `mode: observe` let pass: `queued`, `shed`, `retried`,
+    /// `retry_refused`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub observed: BTreeMap<String, u64>,
     /// Why an attempt last brought no response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -163,7 +167,8 @@ pub struct Decision {
     pub sequence: u64,
     /// When.
     pub at: Timestamp,
-    /// What was done: `shed`, `queued`, `retried`, `retry_refused`, `timed_out`, `ejected`.
+    /// What was done: `shed`, `queued`, `retried`, `retry_refused`, `timed_out`, `ejected`; in observe mode what would have
+    /// been: `would_shed`, `would_retry`, `would_refuse_retry`.
     pub what: String,
     /// Why, in a word.
     pub reason: String,

@@ -13,6 +13,8 @@ pub struct Counters {
     waits: AtomicU64,
     observed_waits: AtomicU64,
     observed_sheds: AtomicU64,
+    observed_retries: AtomicU64,
+    observed_retry_refusals: AtomicU64,
     sheds: [AtomicU64; Shed::ALL.len()],
 }
 
@@ -47,6 +49,16 @@ impl Counters {
         add(&self.observed_sheds);
     }
 
+    /// A call ended in observe mode that would have been sent again.
+    pub fn would_have_retried(&self) {
+        add(&self.observed_retries);
+    }
+
+    /// A call ended in observe mode whose retry would have been refused.
+    pub fn would_have_refused_a_retry(&self) {
+        add(&self.observed_retry_refusals);
+    }
+
     /// An attempt was refused.
     pub(super) fn shed(&self, shed: Shed) {
         let counts = Shed::ALL.iter().zip(&self.sheds);
@@ -79,16 +91,14 @@ impl Counters {
         read(&self.waits)
     }
 
-    /// Attempts that passed in observe mode and would have waited.
-    #[must_use]
-    pub fn observed_waits(&self) -> u64 {
-        read(&self.observed_waits)
-    }
-
-    /// Attempts that passed in observe mode and would have been refused.
-    #[must_use]
-    pub fn observed_sheds(&self) -> u64 {
-        read(&self.observed_sheds)
+    /// What would have happened to calls that passed in observe mode, by what it would have been.
+    pub fn observed(&self) -> [(&'static str, u64); 4] {
+        [
+            ("queued", read(&self.observed_waits)),
+            ("shed", read(&self.observed_sheds)),
+            ("retried", read(&self.observed_retries)),
+            ("retry_refused", read(&self.observed_retry_refusals)),
+        ]
     }
 
     /// Refused attempts, by reason.

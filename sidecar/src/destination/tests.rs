@@ -294,11 +294,8 @@ async fn observe_decides_and_counts_but_lets_everything_through() {
         let acquire = destination.acquire(endpoint(), Priority::Normal, None, Mode::Observe);
         permits.push(acquire.await.unwrap());
     }
-    let counters = &destination.counters;
-    assert_eq!(
-        (counters.observed_waits(), counters.observed_sheds()),
-        (1, 2)
-    );
+    let observed = destination.view(Instant::now()).observed;
+    assert_eq!((observed["queued"], observed["shed"]), (1, 2));
     assert_eq!(destination.admission.in_flight(), 4);
     // Who is bound by policy sees the destination as full as it is.
     assert!(poll(&mut normal(&destination)).is_pending());

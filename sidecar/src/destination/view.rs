@@ -24,6 +24,7 @@ impl Destination {
         let ejected_endpoints = self.endpoints.troubled(now).len();
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let sheds = self.counters.sheds().filter(|(_, count)| *count > 0);
+        let observed = self.counters.observed().into_iter();
         view::Destination {
             name: self.name.to_string(),
             scope: self.scope.as_deref().map(str::to_owned),
@@ -41,6 +42,10 @@ impl Destination {
             retries: self.counters.retries(),
             sheds: sheds
                 .map(|(shed, count)| (shed.reason().to_owned(), count))
+                .collect(),
+            observed: observed
+                .filter(|(_, count)| *count > 0)
+                .map(|(what, count)| (what.to_owned(), count))
                 .collect(),
             ejected_endpoints: u32::try_from(ejected_endpoints).unwrap_or(u32::MAX),
             last_error_at: last_error.as_ref().map(|last| last.at),

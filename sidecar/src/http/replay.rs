@@ -59,10 +59,21 @@ impl Replayable {
     /// Keeps up to `bytes_max` of `body`, within `budget`.
     #[must_use]
     pub fn new(body: Body, bytes_max: usize, budget: Arc<ByteBudget>) -> Self {
+        Self::keeping(body, bytes_max, Keeping::All, budget)
+    }
+
+    /// Keeps nothing of `body`, but tells afterwards whether it would have been replayable: for calls that are observed.
+    #[must_use]
+    pub fn measured(body: Body, bytes_max: usize) -> Self {
+        let nothing = Arc::new(ByteBudget::new(0));
+        Self::keeping(body, bytes_max, Keeping::Count, nothing)
+    }
+
+    fn keeping(body: Body, bytes_max: usize, fitting: Keeping, budget: Arc<ByteBudget>) -> Self {
         let state = if body.size_hint().lower() > u64::try_from(bytes_max).unwrap_or(u64::MAX) {
             Keeping::Outgrown
         } else {
-            Keeping::All
+            fitting
         };
         let kept = Kept {
             source: body,
@@ -97,7 +108,7 @@ impl Replayable {
     #[must_use]
     pub fn is_replayable(&self) -> bool {
         let kept = lock(&self.kept);
-        matches!(kept.state, Keeping::All) && !matches!(kept.end, End::Failed)
+        !matches!(kept.state, Keeping::Outgrown) && !matches!(kept.end, End::Failed)
     }
 }
 
@@ -196,6 +207,8 @@ enum End {
 #[derive(Debug, Clone, Copy)]
 enum Keeping {
     All,
+    /// Only how much there is.
+    Count,
     Outgrown,
 }
 
@@ -226,8 +239,17 @@ impl Kept {
     }
 
     fn keep(&mut self, data: &Bytes) {
-        if matches!(self.state, Keeping::Outgrown) || data.is_empty() {
-            return;
+        match self.state {
+            Keeping::Outgrown => return,
+            Keeping::Count => {
+                match self.bytes_max.checked_sub(data.len()) {
+                    Some(left) => self.bytes_max = left,
+                    None => self.state = Keeping::Outgrown,
+                }
+                return;
+            }
+            Keeping::All if data.is_empty() => return,
+            Keeping::All => {}
         }
         if self.frames.len() >= FRAMES_MAX
             || self.bytes + data.len() > self.bytes_max
@@ -291,6 +313,21 @@ mod tests {
         let replayable = Replayable::new(Body::full("hello"), 4, budget());
         assert!(!replayable.is_replayable());
         assert_eq!(bytes(replayable.body()).await.unwrap(), "hello");
+    }
+
+    #[tokio::test]
+    async fn a_measured_body_says_whether_it_would_be_replayable_and_keeps_nothing() {
+        for (bytes_max, fits) in [(5, true), (4, false)] {
+            let (sender, body) = source().await;
+            let measured = Replayable::measured(body, bytes_max);
+            let read = tokio::spawn(bytes(measured.body()));
+            sender.send(Bytes::from_static(b"hel")).await.unwrap();
+            sender.send(Bytes::from_static(b"lo")).await.unwrap();
+            drop(sender);
+            assert_eq!(read.await.unwrap().unwrap(), "hello");
+            assert_eq!(measured.is_replayable(), fits, "of at most {bytes_max}");
+            assert!(lock(&measured.kept).frames.is_empty());
+        }
     }
 
     #[tokio::test]

@@ -3,12 +3,16 @@
 //! Sits outside [`Admit`](super::admit): every attempt pays its own permit, and none is held during backoff. Whether an
 //! attempt is repeated is decided by the pure [`classify::decide`]; the budget is asked last, before the backoff, so
 //! that calls that fail together cannot all pass.
+//!
+//! In observe mode the same is decided, counted and written down about the first attempt, against a
+//! [budget of its own](crate::destination::Destination::observed_budget), and nothing is sent again.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
+use control_api::policy::Mode;
 use http::Response;
 use http::request::Parts;
 use http_body::Body as _;
@@ -17,6 +21,7 @@ use tower::Service;
 
 use super::ResponseBody;
 use crate::call::{Call, Outgoing, trace};
+use crate::destination::Destination;
 use crate::error::{CallError, UpstreamError};
 use crate::http::body::Body;
 use crate::http::replay::{ByteBudget, Replayable};
@@ -220,6 +225,10 @@ impl Attempts {
     }
 
     fn judge(&mut self, result: &Result<Response<ResponseBody>, CallError>) -> Judgement {
+        let mode = self.call.rule.mode;
+        if mode == Mode::Observe {
+            self.observe_success(result);
+        }
         let end = match result {
             Ok(response) if is_final(response) => return Judgement::Over,
             Ok(response) => classify::End::Answered(Answer::of(
@@ -248,8 +257,13 @@ impl Attempts {
             self.call
                 .decided(Verdict::TimedOut, "attempt_timeout", self.inputs(now));
         }
-        if !self.call.is_enforced() {
-            return Judgement::Over;
+        match mode {
+            Mode::Enforce => {}
+            Mode::Observe => {
+                self.observe(end, time_left, now);
+                return Judgement::Over;
+            }
+            Mode::Off => return Judgement::Over,
         }
         match classify::decide(&self.facts(end, time_left, now)) {
             RetryDecision::No(Reason::NotRetryable) => Judgement::Over,
@@ -303,6 +317,49 @@ impl Attempts {
         Judgement::Again(delay)
     }
 
+    /// Pays into the observed budget, as the whole call's success would into the real one. A gRPC failure that comes
+    /// after the head is not known yet, and pays too.
+    fn observe_success(&self, result: &Result<Response<ResponseBody>, CallError>) {
+        if let Ok(response) = result {
+            let answer = Answer::without_pushback(response.status(), response.headers());
+            if classify::deposits(&classify::End::Answered(answer)) {
+                self.call
+                    .destination
+                    .observed_budget
+                    .deposit(Instant::now());
+            }
+        }
+    }
+
+    /// Decides as if the rule were enforced, and writes it down instead of acting.
+    fn observe(&self, end: classify::End<'_>, time_left: Option<Duration>, now: Instant) {
+        let spent = now - self.call.begun;
+        let own = self.call.rule.deadline.map(|own| own.saturating_sub(spent));
+        let time_left = time_left.into_iter().chain(own).min();
+        let Destination {
+            counters,
+            observed_budget,
+            ..
+        } = &*self.call.destination;
+        let refusal = match classify::decide(&self.facts(end, time_left, now)) {
+            RetryDecision::No(Reason::NotRetryable) => return,
+            RetryDecision::No(reason) => Some(reason),
+            RetryDecision::Retry { cost: 0, .. } => None,
+            RetryDecision::Retry { cost, .. } => {
+                let withdrawn = observed_budget.withdraw(cost, now);
+                withdrawn.err().map(|_| Reason::Budget)
+            }
+        };
+        let (verdict, reason) = if let Some(reason) = refusal {
+            counters.would_have_refused_a_retry();
+            (Verdict::WouldRefuseRetry, reason.as_str())
+        } else {
+            counters.would_have_retried();
+            (Verdict::WouldRetry, reason_of(&end))
+        };
+        self.call.decided(verdict, reason, self.inputs(now));
+    }
+
     fn refuse(&self, reason: Reason, now: Instant) -> Judgement {
         self.call
             .decided(Verdict::RetryRefused, reason.as_str(), self.inputs(now));
@@ -310,7 +367,16 @@ impl Attempts {
     }
 
     fn inputs(&self, now: Instant) -> Vec<(&'static str, f64)> {
-        let balance = f64::from(self.call.destination.budget.balance_milli(now)) / 1e3;
+        let Destination {
+            budget,
+            observed_budget,
+            ..
+        } = &*self.call.destination;
+        let budget = match self.call.rule.mode {
+            Mode::Observe => observed_budget,
+            Mode::Enforce | Mode::Off => budget,
+        };
+        let balance = f64::from(budget.balance_milli(now)) / 1e3;
         vec![
             ("attempt", f64::from(self.attempt)),
             ("budget_balance", balance),
@@ -333,7 +399,7 @@ enum Source {
     Once(Option<Box<(Parts, Body)>>),
     /// Without a body, as often as is wanted.
     Bodiless(Parts),
-    /// With a body, as often as is wanted while it is kept whole.
+    /// With a body, as often as is wanted while it is kept whole; where it is only observed, once.
     Kept(Parts, Replayable),
 }
 
@@ -341,16 +407,18 @@ impl Source {
     fn new(call: &Call, head: Parts, body: Body, kept_bytes: &Arc<ByteBudget>) -> Self {
         let retry = &call.rule.retry;
         // A tunnel's bytes are not a body that could be sent again.
-        let may_repeat = call.is_enforced() && retry.attempts > 1 && !call.is_upgrade;
-        if !may_repeat {
-            Self::Once(Some(Box::new((head, body))))
-        } else if body.is_end_stream() {
-            Self::Bodiless(head)
-        } else {
-            Self::Kept(
+        let may_repeat = retry.attempts > 1 && !call.is_upgrade;
+        match call.rule.mode {
+            Mode::Off => Self::Once(Some(Box::new((head, body)))),
+            Mode::Enforce | Mode::Observe if !may_repeat => {
+                Self::Once(Some(Box::new((head, body))))
+            }
+            Mode::Enforce | Mode::Observe if body.is_end_stream() => Self::Bodiless(head),
+            Mode::Enforce => Self::Kept(
                 head,
                 Replayable::new(body, retry.body_bytes_max, Arc::clone(kept_bytes)),
-            )
+            ),
+            Mode::Observe => Self::Kept(head, Replayable::measured(body, retry.body_bytes_max)),
         }
     }
 

@@ -421,5 +421,62 @@ async fn observe_decides_and_counts_and_does_not_act() {
         (first.status(), second.status()),
         (StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK)
     );
-    assert_eq!(rig.destination().counters.observed_waits(), 1);
+    let observed = rig.destination().view(Instant::now()).observed;
+    assert_eq!(observed["queued"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn observe_counts_the_retries_it_would_have_sent_and_sends_none() {
+    let rig = Rig::new(
+        "defaults: {mode: observe, retry: {budget: {ratio: 0.5, burst: 1}}}",
+        [
+            status(503),
+            status(503),
+            status(200),
+            status(200),
+            status(503),
+        ],
+    );
+    for _ in 0..5 {
+        finish(rig.call(get()).await.unwrap()).await;
+    }
+    assert_eq!(rig.attempts(), 5);
+    assert_eq!(
+        rig.reasons(),
+        [
+            "would_retry status_503",
+            "would_refuse_retry budget",
+            "would_retry status_503"
+        ]
+    );
+    let destination = rig.destination().view(Instant::now());
+    assert_eq!(destination.retries, 0);
+    assert_eq!(destination.observed["retried"], 2);
+    assert_eq!(destination.observed["retry_refused"], 1);
+    assert!(
+        destination.budget_balance >= 1.0,
+        "the real one is untouched"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn observe_tells_what_would_forbid_a_retry() {
+    let rig = Rig::new(
+        "defaults: {mode: observe, retry: {bodyBytesMax: 2B, methods: all}}",
+        [status(503), status(404)],
+    );
+    for _ in 0..2 {
+        finish(rig.call(post("pay")).await.unwrap()).await;
+    }
+    assert_eq!(rig.reasons(), ["would_refuse_retry body"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn off_decides_nothing() {
+    let rig = Rig::new("defaults: {mode: off}", [status(503), reset()]);
+    finish(rig.call(get()).await.unwrap()).await;
+    drop(rig.call(get()).await);
+    assert_eq!(rig.attempts(), 2);
+    assert_eq!(rig.reasons(), [""; 0]);
+    assert!(rig.destination().view(Instant::now()).observed.is_empty());
 }

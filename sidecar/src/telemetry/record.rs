@@ -279,17 +279,26 @@ pub enum Verdict {
     TimedOut,
     /// The endpoint was ejected by this call's failure.
     Ejected,
+    /// Passed in observe mode; would have been refused.
+    WouldShed,
+    /// Over in observe mode; would have been sent again.
+    WouldRetry,
+    /// Over in observe mode; would not have been sent again although it failed.
+    WouldRefuseRetry,
 }
 
 impl Verdict {
     /// All of them, for metrics.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Shed,
         Self::Queued,
         Self::Retried,
         Self::RetryRefused,
         Self::TimedOut,
         Self::Ejected,
+        Self::WouldShed,
+        Self::WouldRetry,
+        Self::WouldRefuseRetry,
     ];
 
     /// The word in spans, logs and the control API.
@@ -302,6 +311,9 @@ impl Verdict {
             Self::RetryRefused => "retry_refused",
             Self::TimedOut => "timed_out",
             Self::Ejected => "ejected",
+            Self::WouldShed => "would_shed",
+            Self::WouldRetry => "would_retry",
+            Self::WouldRefuseRetry => "would_refuse_retry",
         }
     }
 }

@@ -139,6 +139,7 @@ pub(crate) fn destinations(destinations: &[Destination]) -> String {
         "CALLS",
         "RETRIES",
         "SHED",
+        "OBSERVED",
         "LAST ERROR",
     ]);
     for destination in destinations {
@@ -153,18 +154,19 @@ pub(crate) fn destinations(destinations: &[Destination]) -> String {
             format!("{:.1}", destination.budget_balance),
             destination.calls.to_string(),
             destination.retries.to_string(),
-            sheds(&destination.sheds),
+            by_kind(&destination.sheds),
+            by_kind(&destination.observed),
             last_error(destination),
         ]);
     }
     table.text("no destinations yet: nothing was called")
 }
 
-fn sheds(sheds: &BTreeMap<String, u64>) -> String {
-    if sheds.is_empty() {
+fn by_kind(counts: &BTreeMap<String, u64>) -> String {
+    if counts.is_empty() {
         return "0".to_owned();
     }
-    joined(sheds, u64::to_string)
+    joined(counts, u64::to_string)
 }
 
 fn last_error(destination: &Destination) -> String {

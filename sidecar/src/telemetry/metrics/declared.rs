@@ -56,6 +56,7 @@ pub const ALL: &[&Declaration] = &[
     &BUDGET,
     &STATE,
     &EJECTED,
+    &OBSERVED,
     &DECISIONS,
     &CONNECTIONS_ACTIVE,
     &CONNECTIONS_CLOSED,
@@ -216,6 +217,15 @@ pub const EJECTED: Declaration = Declaration {
     kind: MetricType::Gauge,
     unit: None,
     labels: &["destination", "scope"],
+};
+
+/// What observe mode would have done.
+pub const OBSERVED: Declaration = Declaration {
+    name: "weir_outbound_observed_total",
+    help: "Calls that observe mode let pass, by what would have happened to them",
+    kind: MetricType::Counter,
+    unit: None,
+    labels: &["destination", "scope", "verdict"],
 };
 
 /// Decisions.

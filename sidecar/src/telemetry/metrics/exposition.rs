@@ -148,6 +148,9 @@ fn add(sum: &mut Destination, one: &Destination) {
     sum.oldest_wait_ms = sum.oldest_wait_ms.max(one.oldest_wait_ms);
     sum.budget_balance += one.budget_balance;
     sum.ejected_endpoints = sum.ejected_endpoints.saturating_add(one.ejected_endpoints);
+    for (what, count) in &one.observed {
+        *sum.observed.entry(what.clone()).or_default() += count;
+    }
     if sum.state == DestinationState::Healthy {
         sum.state = one.state;
     }

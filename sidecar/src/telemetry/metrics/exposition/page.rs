@@ -110,6 +110,15 @@ impl Page<'_> {
                 })?;
             }
         }
+        let mut family = self.family(&declared::OBSERVED)?;
+        for facts in all {
+            for (verdict, count) in &facts.observed {
+                with_scope(facts, |labels| {
+                    let labels = [labels, &[("verdict", verdict.as_str())]].concat();
+                    family.count(&labels, *count)
+                })?;
+            }
+        }
         Ok(())
     }
 

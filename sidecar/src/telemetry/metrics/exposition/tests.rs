@@ -19,6 +19,7 @@ fn two_scopes() -> FakeProxy {
         oldest_wait_ms: 250.0,
         budget_balance: 2.5,
         ejected_endpoints: 1,
+        observed: [("retried".to_owned(), 5)].into(),
         ..Destination::default()
     };
     let scoped = Destination {
