@@ -183,8 +183,9 @@ fn object(facts: &RetryFacts<'_>) -> Option<Reason> {
             proof == Proof::MaybeProcessed && !may_repeat(facts),
             Reason::Method,
         ),
-        (!facts.body_is_replayable, Reason::Body),
         (facts.attempt >= facts.rule.attempts, Reason::Attempts),
+        // After the attempts: no body is kept where the policy allows only one.
+        (!facts.body_is_replayable, Reason::Body),
         (server == Pushback::ExhaustedBelow, Reason::ExhaustedBelow),
         (server.forbids(), Reason::Pushback),
         (late, Reason::Deadline),

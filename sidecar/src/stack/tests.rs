@@ -480,3 +480,10 @@ async fn off_decides_nothing() {
     assert_eq!(rig.reasons(), [""; 0]);
     assert!(rig.destination().view(Instant::now()).observed.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_may_be_tried_once_is_not_sent_again_for_that_reason() {
+    let rig = Rig::new("defaults: {retry: {attempts: 1}}", [status(503)]);
+    rig.call(get()).await.unwrap();
+    assert_eq!(rig.reasons(), ["retry_refused attempts"]);
+}
