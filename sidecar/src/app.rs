@@ -336,6 +336,7 @@ async fn serve(number: usize, parts: Parts, outbound: Listener, explicit: Listen
     } = parts;
     let connect = connect::Settings {
         inside,
+        metrics: Arc::clone(shared.telemetry.metrics()),
         ..settings.upstream
     };
     let upstream = Upstream::new(&connect);

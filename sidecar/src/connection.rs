@@ -111,6 +111,7 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
         Detected::Http1(Http { downstream, spare }) => {
             drop(spare);
             listed.set(Speaks::Http1);
+            let downstream = downstream.counted(listed.meter());
             // Boxed: most of a task's size would be unused by all connections that are not HTTP.
             let limits = http1::Limits {
                 header_bytes_max: inlet.connect.header_bytes_max,
@@ -123,6 +124,7 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
         Detected::Http2(Http { downstream, spare }) => {
             drop(spare);
             listed.set(Speaks::Http2);
+            let downstream = downstream.counted(listed.meter());
             let limits = http2::Limits {
                 header_bytes_max: inlet.connect.header_bytes_max,
             };

@@ -6,6 +6,7 @@ mod reader;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::upstream::connect;
@@ -168,6 +169,7 @@ impl Settings {
                 idle_max: read.number("WEIR_IDLE_CONNECTIONS_MAX", 0, 65_536),
                 header_bytes_max: read.number("WEIR_HEADER_BYTES_MAX", 8192, 1 << 20),
                 inside: None,
+                metrics: Arc::default(),
             },
             connections_max: read.number("WEIR_CONNECTIONS_MAX", 1, 1_000_000),
             body_bytes_total_max: read.number("WEIR_BODY_BYTES_TOTAL_MAX", 0, 1 << 30),

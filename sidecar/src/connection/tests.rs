@@ -11,11 +11,15 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::drain;
 use crate::intercept::detect::tests::client_hello;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Direction, Metrics, Side};
 use crate::upstream::Upstream;
 
 pub(crate) fn inlet() -> Inlet {
-    let connect = connect::Settings::default();
+    let metrics = Arc::<Metrics>::default();
+    let connect = connect::Settings {
+        metrics: Arc::clone(&metrics),
+        ..connect::Settings::default()
+    };
     // A drain that never starts: the other end is gone.
     let (_drain, draining) = drain::channel();
     Inlet {
@@ -25,7 +29,7 @@ pub(crate) fn inlet() -> Inlet {
         draining,
         policies: Store::open(Sources::default()).0,
         remembered: Arc::default(),
-        connections: Arc::new(Connections::new(100, Arc::<Metrics>::default())),
+        connections: Arc::new(Connections::new(100, metrics)),
         ends: Ends::default(),
     }
 }
@@ -146,6 +150,55 @@ async fn a_tls_connection_is_listed_with_its_servers_name_and_its_bytes() {
     assert_eq!(listed.bytes_received(), u64::try_from(hello.len()).unwrap());
     assert_eq!(listed.bytes_sent(), 5);
     assert_eq!(seen, hello);
+}
+
+/// A message's head, read byte by byte so that nothing behind it is.
+async fn head(socket: &mut TcpStream) -> Vec<u8> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    head
+}
+
+#[tokio::test]
+async fn bytes_of_a_call_and_of_the_tunnel_that_it_becomes_are_counted_on_both_sides() {
+    let inlet = inlet();
+    let metrics = inlet.connections.metrics();
+    let (server, destination) = listener().await;
+    let (mut app, serving) = dial(destination, &inlet).await;
+    let request =
+        b"GET /chat HTTP/1.1\r\nhost: shop\r\nupgrade: chat\r\nconnection: upgrade\r\n\r\n";
+    app.write_all(request).await.unwrap();
+    let (mut peer, _) = server.accept().await.unwrap();
+    let asked = head(&mut peer).await.len();
+    assert_eq!(metrics.open(Side::Upstream, Speaks::Http1), 1);
+    let answer = b"HTTP/1.1 101 Go\r\nupgrade: chat\r\nconnection: upgrade\r\n\r\nfirst";
+    peer.write_all(answer).await.unwrap();
+    let answered = head(&mut app).await.len();
+    app.read_exact(&mut [0; 5]).await.unwrap();
+    app.write_all(b"second").await.unwrap();
+    peer.read_exact(&mut [0; 6]).await.unwrap();
+    assert_eq!(metrics.open(Side::Upstream, Speaks::Tunnel), 1);
+    let expected = [
+        (Side::Downstream, Direction::Received, request.len() + 6),
+        (Side::Upstream, Direction::Sent, asked + 6),
+        (Side::Upstream, Direction::Received, answer.len()),
+        (Side::Downstream, Direction::Sent, answered + 5),
+    ];
+    for (side, direction, bytes) in expected {
+        let counted = metrics.bytes_of(side, direction);
+        assert_eq!(
+            usize::try_from(counted),
+            Ok(bytes),
+            "{side:?} {direction:?}"
+        );
+    }
+    drop((app, peer));
+    serving.await.unwrap();
+    for speaks in [Speaks::Http1, Speaks::Tunnel] {
+        assert_eq!(metrics.open(Side::Upstream, speaks), 0);
+    }
 }
 
 #[tokio::test]

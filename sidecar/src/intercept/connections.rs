@@ -11,7 +11,7 @@ use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::telemetry::metrics::{Closed as _, ConnectionGuard, Metrics, Side, Speaks};
+use crate::telemetry::metrics::{Closed as _, ConnectionGuard, Meter, Metrics, Side, Speaks};
 
 /// The application's open connections.
 #[derive(Debug)]
@@ -126,6 +126,12 @@ impl Guard {
     pub fn set(&mut self, speaks: Speaks) {
         self.connection.speaks.store(number(speaks), Relaxed);
         self.counted.set(speaks);
+    }
+
+    /// Counts bytes of HTTP, where they are read and written. For the connection itself they are not counted.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        self.counted.meter()
     }
 
     /// Counts bytes that came from the application.

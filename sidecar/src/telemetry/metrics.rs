@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use connections::ConnectionGuard;
+pub use connections::{ConnectionGuard, Meter};
 pub use destinations::DestinationMetrics;
 pub use labels::{AcceptPause, Closed, Detection, Direction, Side, SpanDrop, Speaks};
 
@@ -33,6 +33,7 @@ pub struct Metrics {
     active: ConnectionCounts,
     ended: ConnectionCounts,
     bytes: ByteCounts,
+    idle: AtomicU64,
     detections: Counters<Detection, 10>,
     accept_pauses: Counters<AcceptPause, 4>,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
@@ -52,6 +53,35 @@ impl Metrics {
     #[must_use]
     pub fn connection(self: &Arc<Self>, side: Side, speaks: Speaks) -> ConnectionGuard {
         ConnectionGuard::new(self.clone(), side, speaks)
+    }
+
+    /// An upstream connection waits for its next call.
+    pub fn became_idle(&self) {
+        self.idle.fetch_add(1, Relaxed);
+    }
+
+    /// So many that waited do so no longer.
+    pub fn were_idle(&self, connections: usize) {
+        let connections = u64::try_from(connections).unwrap_or_default();
+        self.idle.fetch_sub(connections, Relaxed);
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub fn open(&self, side: Side, speaks: Speaks) -> u64 {
+        self.active.get((side, speaks))
+    }
+
+    /// Upstream connections that wait for their next call.
+    #[must_use]
+    pub fn idle(&self) -> u64 {
+        self.idle.load(Relaxed)
+    }
+
+    /// Bytes that went one way on one side.
+    #[must_use]
+    pub fn bytes_of(&self, side: Side, direction: Direction) -> u64 {
+        self.bytes.get((side, direction))
     }
 
     /// The counts of a worker's event loop. Look them up once.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -9,6 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::error::UpstreamError;
 use crate::intercept::inside::Inside;
+use crate::telemetry::metrics::Metrics;
 
 /// What connections to upstreams are made with.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub struct Settings {
     pub header_bytes_max: usize,
     /// The way into the namespace of `weir run`, where the application itself listens.
     pub inside: Option<Inside>,
+    /// Where they are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for Settings {
@@ -33,6 +37,7 @@ impl Default for Settings {
             idle_max: 256,
             header_bytes_max: 64 * 1024,
             inside: None,
+            metrics: Arc::default(),
         }
     }
 }

@@ -50,7 +50,7 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet, names: Arc
         let session = Arc::clone(&answering);
         async move { session.answer(request).await }
     };
-    let downstream = Prefixed::new(Bytes::new(), socket);
+    let downstream = Prefixed::new(Bytes::new(), socket).counted(listed.meter());
     let draining = inlet.draining.clone();
     let limits = http1::Limits {
         header_bytes_max: inlet.connect.header_bytes_max,

@@ -217,9 +217,12 @@ impl Tunnel {
         else {
             return;
         };
+        // Counted as open until the tunnel ends.
+        let counted = upstream.counted;
         let upstream = Leg {
             socket: upstream.stream,
             read_ahead: upstream.read_ahead,
+            meter: Some(counted.meter()),
         };
         // How it ended has been passed on to both peers.
         let _end = splice(downstream, upstream, |_, _| {}).await;

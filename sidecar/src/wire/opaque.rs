@@ -39,10 +39,7 @@ pub async fn forward(opaque: Opaque<UpstreamError>, mut listed: Guard) {
             listed.sent(bytes);
         }
     };
-    let downstream = Leg {
-        socket: downstream,
-        read_ahead: first_bytes,
-    };
+    let downstream = Leg::from(downstream).and_read(first_bytes);
     let end = splice(downstream, upstream.into(), count).await;
     tracing::trace!(?end, "a forwarded connection ended");
 }

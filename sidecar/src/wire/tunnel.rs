@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::intercept::detect::prefixed::Prefixed;
+use crate::telemetry::metrics::Meter;
 
 /// One end of a tunnel.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Leg {
     pub socket: TcpStream,
     /// Bytes that were read from it before the tunnel began; they go first.
     pub read_ahead: Bytes,
+    /// Counts its bytes at the socket, where its owner does not.
+    pub meter: Option<Meter>,
 }
 
 impl Leg {
@@ -50,14 +53,20 @@ impl From<TcpStream> for Leg {
         Self {
             socket,
             read_ahead: Bytes::new(),
+            meter: None,
         }
     }
 }
 
 impl From<Prefixed> for Leg {
     fn from(prefixed: Prefixed) -> Self {
+        let meter = prefixed.meter().cloned();
         let (read_ahead, socket) = prefixed.into_parts();
-        Self { socket, read_ahead }
+        Self {
+            socket,
+            read_ahead,
+            meter,
+        }
     }
 }
 
@@ -93,18 +102,21 @@ where
         upstream: upstream.socket,
         ended_well: false,
     };
+    let (application, server) = (downstream.meter, upstream.meter);
     let (from_application, to_application) = sockets.downstream.split();
     let (from_server, to_server) = sockets.upstream.split();
     let mut up = Direction {
         source: from_application,
         destination: to_server,
         rest: downstream.read_ahead,
+        meters: (application.clone(), server.clone()),
         count: |written| count(Towards::Upstream, written),
     };
     let mut down = Direction {
         source: from_server,
         destination: to_application,
         rest: upstream.read_ahead,
+        meters: (server, application),
         count: |written| count(Towards::Downstream, written),
     };
     let end = carry(&mut up, &mut down).await;
@@ -210,6 +222,8 @@ struct Direction<'a, C> {
     destination: WriteHalf<'a>,
     /// Read, and not yet written. While there is any, nothing more is read.
     rest: Bytes,
+    /// The source's and the destination's.
+    meters: (Option<Meter>, Option<Meter>),
     /// Told of each write.
     count: C,
 }
@@ -247,6 +261,9 @@ impl<C: Fn(u64)> Direction<'_, C> {
             if read.is_empty() {
                 return Poll::Ready(Ok(0));
             }
+            if let (Some(meter), _) = &self.meters {
+                meter.received(read.len());
+            }
             let written = match Pin::new(&mut self.destination).poll_write(cx, read) {
                 Poll::Ready(written) => written.map_err(|_| Broken::Destination)?,
                 Poll::Pending => 0,
@@ -260,6 +277,9 @@ impl<C: Fn(u64)> Direction<'_, C> {
     }
 
     fn note(&self, written: usize) {
+        if let (_, Some(meter)) = &self.meters {
+            meter.sent(written);
+        }
         let written = u64::try_from(written).unwrap_or(u64::MAX);
         (self.count)(written);
     }

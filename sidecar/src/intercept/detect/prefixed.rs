@@ -8,24 +8,52 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::telemetry::metrics::Meter;
+
 /// A socket, and the bytes that were read from it to tell its protocol.
 #[derive(Debug)]
 pub struct Prefixed {
     prefix: Bytes,
     socket: TcpStream,
+    meter: Option<Meter>,
 }
 
 impl Prefixed {
     /// `socket` as if `prefix` had not been read from it.
     #[must_use]
     pub fn new(prefix: Bytes, socket: TcpStream) -> Self {
-        Self { prefix, socket }
+        Self {
+            prefix,
+            socket,
+            meter: None,
+        }
+    }
+
+    /// The same, with its bytes counted from now on, and those that have been read already.
+    #[must_use]
+    pub fn counted(mut self, meter: Meter) -> Self {
+        meter.received(self.prefix.len());
+        self.meter = Some(meter);
+        self
     }
 
     /// The socket, for its options.
     #[must_use]
     pub fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// What counts its bytes, if anything does.
+    #[must_use]
+    pub fn meter(&self) -> Option<&Meter> {
+        self.meter.as_ref()
+    }
+
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(Ok(bytes)), Some(meter)) = (&written, &self.meter) {
+            meter.sent(*bytes);
+        }
+        written
     }
 
     /// The bytes that were not read again yet, and the socket.
@@ -43,7 +71,12 @@ impl AsyncRead for Prefixed {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.prefix.is_empty() {
-            return Pin::new(&mut this.socket).poll_read(cx, buffer);
+            let before = buffer.filled().len();
+            let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
+            if let (Poll::Ready(Ok(())), Some(meter)) = (&read, &this.meter) {
+                meter.received(buffer.filled().len() - before);
+            }
+            return read;
         }
         let length = this.prefix.len().min(buffer.remaining());
         buffer.put_slice(this.prefix.get(..length).unwrap_or_default());
@@ -62,7 +95,9 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -70,7 +105,9 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
+        this.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Counts a connection from its opening to its end.
+//! Counts a connection from its opening to its end, and its bytes.
 
 use std::sync::Arc;
 
@@ -41,6 +41,39 @@ impl ConnectionGuard {
     /// Counts bytes that were written to the peer.
     pub fn sent(&self, bytes: u64) {
         self.metrics.bytes.add((self.side, Direction::Sent), bytes);
+    }
+
+    /// Counts the same bytes, for whoever holds the socket.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        Meter {
+            metrics: Arc::clone(&self.metrics),
+            side: self.side,
+        }
+    }
+}
+
+/// Counts bytes of one side's connections where they are read and written: one relaxed addition a read or write.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    metrics: Arc<Metrics>,
+    side: Side,
+}
+
+impl Meter {
+    /// Bytes were read from the peer.
+    pub fn received(&self, bytes: usize) {
+        self.add(Direction::Received, bytes);
+    }
+
+    /// Bytes were written to the peer.
+    pub fn sent(&self, bytes: usize) {
+        self.add(Direction::Sent, bytes);
+    }
+
+    fn add(&self, direction: Direction, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.metrics.bytes.add((self.side, direction), bytes);
     }
 }
 
@@ -102,9 +135,10 @@ mod tests {
         assert_eq!(metrics.active.get((Side::Downstream, Speaks::Unknown)), 0);
         assert_eq!(metrics.active.get((Side::Downstream, Speaks::Http2)), 1);
         guard.sent(5);
+        guard.meter().sent(2);
         drop(guard);
         assert_eq!(metrics.active.sum(), 0);
         assert_eq!(metrics.ended.get((Side::Downstream, Speaks::Http2)), 1);
-        assert_eq!(metrics.bytes.get((Side::Downstream, Direction::Sent)), 5);
+        assert_eq!(metrics.bytes_of(Side::Downstream, Direction::Sent), 7);
     }
 }

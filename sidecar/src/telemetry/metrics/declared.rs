@@ -59,6 +59,7 @@ pub const ALL: &[&Declaration] = &[
     &OBSERVED,
     &DECISIONS,
     &CONNECTIONS_ACTIVE,
+    &CONNECTIONS_IDLE,
     &CONNECTIONS_CLOSED,
     &CONNECTION_BYTES,
     &DETECTIONS,
@@ -246,6 +247,15 @@ pub const CONNECTIONS_ACTIVE: Declaration = Declaration {
     labels: &["side", "protocol"],
 };
 
+/// Pooled connections without a call.
+pub const CONNECTIONS_IDLE: Declaration = Declaration {
+    name: "weir_upstream_idle_connections",
+    help: "HTTP/1 connections to servers that are open and wait for their next call",
+    kind: MetricType::Gauge,
+    unit: None,
+    labels: &[],
+};
+
 /// Connections that have ended.
 pub const CONNECTIONS_CLOSED: Declaration = Declaration {
     name: "weir_connections_closed_total",
@@ -258,7 +268,7 @@ pub const CONNECTIONS_CLOSED: Declaration = Declaration {
 /// Bytes on the wire.
 pub const CONNECTION_BYTES: Declaration = Declaration {
     name: "weir_connection_bytes_total",
-    help: "Bytes read from and written to peers",
+    help: "Bytes read from and written to peers on their sockets, of whatever protocol",
     kind: MetricType::Counter,
     unit: Some(Unit::Bytes),
     labels: &["side", "direction"],

@@ -20,23 +20,26 @@ use super::idle::Idle;
 use super::io::Socket;
 use super::progress::Progress;
 use super::request_body::RequestBody;
+use crate::telemetry::metrics::{Metrics, Side, Speaks};
 
 /// Starts and owns the tasks of one pool.
 #[derive(Debug)]
 pub(super) struct Drivers {
     builder: Builder,
+    metrics: Arc<Metrics>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Drivers {
-    /// For connections that accept header sections of up to `header_bytes_max`.
-    pub(super) fn new(header_bytes_max: usize) -> Self {
+    /// For connections that accept header sections of up to `header_bytes_max`, and are counted in `metrics`.
+    pub(super) fn new(header_bytes_max: usize, metrics: Arc<Metrics>) -> Self {
         let mut builder = Builder::new();
         builder
             .max_header_size(header_bytes_max)
             .max_buf_size(header_bytes_max.max(BUFFER_BYTES_MAX));
         Self {
             builder,
+            metrics,
             tasks: Arc::default(),
         }
     }
@@ -52,7 +55,8 @@ impl Drivers {
         idle: &Arc<Idle>,
     ) -> Result<Arc<Connection>, hyper::Error> {
         let progress = Arc::new(Progress::default());
-        let socket = Socket::new(stream, Arc::clone(&progress));
+        let counted = self.metrics.connection(Side::Upstream, Speaks::Http1);
+        let socket = Socket::new(stream, Arc::clone(&progress), counted);
         let (sender, hyper) = self.builder.handshake(TokioIo::new(socket)).await?;
         let connection = Arc::new(Connection::new(addr, sender, progress));
         let mut tasks = lock(&self.tasks);

@@ -11,12 +11,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use crate::telemetry::metrics::Metrics;
 
 /// Unused connections by address.
 #[derive(Debug)]
 pub(super) struct Idle {
     max: usize,
     timeout: Duration,
+    /// Where they are counted as unused.
+    metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
 
@@ -56,6 +59,13 @@ impl Hasher for AddrHasher {
     }
 }
 
+impl Drop for Idle {
+    fn drop(&mut self) {
+        let left = self.lock().queues.values().map(VecDeque::len).sum();
+        self.metrics.were_idle(left);
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
     connection: Arc<Connection>,
@@ -64,10 +74,11 @@ struct Waiting {
 
 impl Idle {
     /// At most `max` connections an address, each for `timeout`.
-    pub(super) fn new(max: usize, timeout: Duration) -> Self {
+    pub(super) fn new(max: usize, timeout: Duration, metrics: Arc<Metrics>) -> Self {
         Self {
             max,
             timeout,
+            metrics,
             state: Mutex::default(),
         }
     }
@@ -83,6 +94,7 @@ impl Idle {
         let queue = state.queues.get_mut(&addr)?;
         let now = Instant::now();
         while let Some(waiting) = queue.pop_back() {
+            self.metrics.were_idle(1);
             if !waiting.connection.is_closed() && now - waiting.since < self.timeout {
                 return Some(waiting.connection);
             }
@@ -102,8 +114,10 @@ impl Idle {
         if queue.len() >= self.max
             && let Some(oldest) = queue.pop_front()
         {
+            self.metrics.were_idle(1);
             oldest.connection.close();
         }
+        self.metrics.became_idle();
         queue.push_back(Waiting {
             connection,
             since: Instant::now(),
@@ -122,7 +136,9 @@ impl Idle {
         let mut state = self.lock();
         state.open -= 1;
         if let Some(queue) = state.queues.get_mut(&connection.addr()) {
+            let before = queue.len();
             queue.retain(|waiting| !Arc::ptr_eq(&waiting.connection, connection));
+            self.metrics.were_idle(before - queue.len());
             if queue.is_empty() {
                 state.queues.remove(&connection.addr());
             }
@@ -138,6 +154,7 @@ impl Idle {
             {
                 oldest.connection.close();
                 queue.pop_front();
+                self.metrics.were_idle(1);
             }
             !queue.is_empty()
         });

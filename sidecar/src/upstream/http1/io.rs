@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use super::progress::Progress;
 use crate::http::gather;
+use crate::telemetry::metrics::{ConnectionGuard, Speaks};
 
 /// A socket to a server.
 ///
@@ -24,11 +25,20 @@ use crate::http::gather;
 pub(super) struct Socket {
     stream: TcpStream,
     progress: Arc<Progress>,
+    counted: ConnectionGuard,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, progress: Arc<Progress>) -> Self {
-        Self { stream, progress }
+    pub(super) fn new(
+        stream: TcpStream,
+        progress: Arc<Progress>,
+        counted: ConnectionGuard,
+    ) -> Self {
+        Self {
+            stream,
+            progress,
+            counted,
+        }
     }
 
     fn wrote(
@@ -39,6 +49,7 @@ impl Socket {
         match &written {
             Poll::Ready(Ok(count)) => {
                 self.progress.sent(*count);
+                self.counted.sent(u64::try_from(*count).unwrap_or(u64::MAX));
                 written
             }
             Poll::Ready(Err(_closed)) if !self.progress.has_sent_nothing() => {
@@ -59,8 +70,10 @@ impl AsyncRead for Socket {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        this.progress
-            .received(buf.filled().get(before..).unwrap_or_default());
+        let read = buf.filled().get(before..).unwrap_or_default();
+        this.counted
+            .received(u64::try_from(read.len()).unwrap_or(u64::MAX));
+        this.progress.received(read);
         if this.progress.is_flooded() {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -125,6 +138,8 @@ pub struct Upgraded {
     pub stream: TcpStream,
     /// What was read from it after the response head.
     pub read_ahead: Bytes,
+    /// Counts it as open.
+    pub counted: ConnectionGuard,
 }
 
 /// The connection of a response that switches protocols (101, or 2xx to CONNECT), once HTTP has left it.
@@ -140,9 +155,16 @@ impl PendingUpgrade {
     /// Waits for the connection; `None` when the response did not come by this pool, or the connection has failed.
     pub async fn complete(self) -> Option<Upgraded> {
         let parts = self.0.await.ok()?.downcast::<TokioIo<Socket>>().ok()?;
+        let Socket {
+            stream,
+            mut counted,
+            ..
+        } = parts.io.into_inner();
+        counted.set(Speaks::Tunnel);
         Some(Upgraded {
-            stream: parts.io.into_inner().stream,
+            stream,
             read_ahead: parts.read_buf,
+            counted,
         })
     }
 }

@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::http::interim::SEEN_MAX;
+use crate::telemetry::metrics::{Direction, Side, Speaks};
 use crate::wire::tunnel::reset;
 
 struct Rig {
@@ -120,6 +121,37 @@ async fn hear_end(server: &mut TcpStream) {
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+#[tokio::test]
+async fn a_connection_is_counted_as_open_and_as_idle_between_its_calls() {
+    let settings = Settings::default();
+    let metrics = Arc::clone(&settings.metrics);
+    let open = || metrics.open(Side::Upstream, Speaks::Http1);
+    let rig = rig_with(settings).await;
+    let mut server = rig.unused().await;
+    rig.until_unused(1).await;
+    assert_eq!((open(), metrics.idle()), (1, 1));
+    let answer = rig.send(get());
+    let asked = hear_head(&mut server).await.len();
+    assert_eq!((open(), metrics.idle()), (1, 0));
+    server.write_all(OK.as_bytes()).await.unwrap();
+    text(within(answer).await.unwrap().unwrap()).await.unwrap();
+    let sent = metrics.bytes_of(Side::Upstream, Direction::Sent);
+    assert_eq!(usize::try_from(sent), Ok(2 * asked));
+    let received = metrics.bytes_of(Side::Upstream, Direction::Received);
+    assert_eq!(usize::try_from(received), Ok(2 * OK.len()));
+    rig.until_unused(1).await;
+    drop(server);
+    rig.until_unused(0).await;
+    assert_eq!((open(), metrics.idle()), (0, 0));
+    let _server = rig.unused().await;
+    rig.until_unused(1).await;
+    drop(rig);
+    while open() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(metrics.idle(), 0);
+}
 
 #[tokio::test]
 async fn the_connection_used_last_is_used_next() {

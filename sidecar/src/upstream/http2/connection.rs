@@ -26,6 +26,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::endpoint::{Endpoint, Retired};
 use super::failure;
 use crate::error::UpstreamError;
+use crate::telemetry::metrics::{ConnectionGuard, Side, Speaks};
 use crate::upstream::connect::{Settings, connect};
 
 /// Opens a connection for `endpoint`, and drives it until it ends.
@@ -45,12 +46,17 @@ pub(super) async fn run(endpoint: Weak<Endpoint>, addr: SocketAddr, settings: Ar
     }
 }
 
-type Opened = (SendRequest<Bytes>, Connection<Heard, Bytes>, Arc<AtomicU64>);
+type Opened = (
+    SendRequest<Bytes>,
+    Connection<Socket, Bytes>,
+    Arc<AtomicU64>,
+);
 
 async fn open(addr: SocketAddr, settings: &Settings) -> Result<Opened, UpstreamError> {
-    let io = Heard {
+    let io = Socket {
         io: connect(addr, settings).await?,
         heard: Arc::default(),
+        counted: settings.metrics.connection(Side::Upstream, Speaks::Http2),
     };
     let heard = Arc::clone(&io.heard);
     timeout(settings.connect_timeout, greet(io, settings))
@@ -65,9 +71,9 @@ async fn open(addr: SocketAddr, settings: &Settings) -> Result<Opened, UpstreamE
 
 /// Sends the preface, and waits for the peer's SETTINGS.
 async fn greet(
-    io: Heard,
+    io: Socket,
     settings: &Settings,
-) -> Result<(SendRequest<Bytes>, Connection<Heard, Bytes>), h2::Error> {
+) -> Result<(SendRequest<Bytes>, Connection<Socket, Bytes>), h2::Error> {
     let (sender, mut connection) = builder(settings).handshake::<_, Bytes>(io).await?;
     std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
         Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -109,33 +115,48 @@ fn builder(settings: &Settings) -> Builder {
     builder
 }
 
-/// A socket that counts how often the peer was heard.
-struct Heard {
+/// A socket that counts how often the peer was heard, and its bytes.
+struct Socket {
     io: TcpStream,
     heard: Arc<AtomicU64>,
+    counted: ConnectionGuard,
 }
 
-impl AsyncRead for Heard {
+impl Socket {
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.counted.sent(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
+        written
+    }
+}
+
+impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_ready() {
             self.heard.fetch_add(1, Ordering::Relaxed);
+            let bytes = buf.filled().len() - before;
+            self.counted
+                .received(u64::try_from(bytes).unwrap_or(u64::MAX));
         }
         read
     }
 }
 
-impl AsyncWrite for Heard {
+impl AsyncWrite for Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -143,7 +164,8 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -163,7 +185,7 @@ impl AsyncWrite for Heard {
 struct Driver {
     endpoint: Weak<Endpoint>,
     id: u64,
-    connection: Connection<Heard, Bytes>,
+    connection: Connection<Socket, Bytes>,
     streams_max: usize,
     idle: Pin<Box<Sleep>>,
     /// How often the connection had been used when the idle timer was set.
@@ -171,7 +193,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(endpoint: Weak<Endpoint>, id: u64, connection: Connection<Heard, Bytes>) -> Self {
+    fn new(endpoint: Weak<Endpoint>, id: u64, connection: Connection<Socket, Bytes>) -> Self {
         Self {
             endpoint,
             id,

@@ -2,6 +2,7 @@ use http_body_util::BodyExt as _;
 
 use super::testing::{Server, echo};
 use super::*;
+use crate::telemetry::metrics::{Direction, Side, Speaks};
 
 mod bodies;
 mod failures;
@@ -28,6 +29,26 @@ async fn a_body_goes_there_and_back() {
     let pool = pool();
     let response = pool.send(server.addr, request(Body::full("hello"))).await;
     assert_eq!(bytes(response.unwrap()).await, "hello");
+}
+
+#[tokio::test]
+async fn a_connection_and_its_bytes_are_counted_until_it_ends() {
+    let server = Server::start(echo).await;
+    let settings = Settings::default();
+    let metrics = Arc::clone(&settings.metrics);
+    let pool = Pool::new(settings);
+    let body = vec![b'a'; 10_000];
+    let response = pool.send(server.addr, request(Body::full(body))).await;
+    assert_eq!(bytes(response.unwrap()).await.len(), 10_000);
+    for direction in [Direction::Sent, Direction::Received] {
+        let bytes = metrics.bytes_of(Side::Upstream, direction);
+        assert!((10_000..12_000).contains(&bytes), "{direction:?}: {bytes}");
+    }
+    assert_eq!(metrics.open(Side::Upstream, Speaks::Http2), 1);
+    drop(pool);
+    while metrics.open(Side::Upstream, Speaks::Http2) > 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

@@ -135,6 +135,8 @@ impl Page<'_> {
         for ((side, speaks), count) in metrics.active.each() {
             family.level(&[("side", side.word()), ("protocol", speaks.word())], count)?;
         }
+        self.family(&declared::CONNECTIONS_IDLE)?
+            .level(&[], metrics.idle())?;
         let mut family = self.family(&declared::CONNECTIONS_CLOSED)?;
         for ((side, speaks), count) in metrics.ended.each() {
             family.count(&[("side", side.word()), ("protocol", speaks.word())], count)?;
