@@ -90,7 +90,9 @@ impl Acquire {
                     WouldHave::Waited => destination.counters.would_have_waited(),
                     WouldHave::BeenRefused => destination.counters.would_have_shed(),
                 }
-                self.granted(grant).map(Ok)
+                let mut permit = self.granted(grant)?;
+                permit.would_have = Some(would_have);
+                Some(Ok(permit))
             }
             Asked::Refused(shed) => Some(Err(self.refuse(shed, None))),
             Asked::Waits(ticket, expires) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Destination;
-use super::admission::Grant;
+use super::admission::{Grant, WouldHave};
 use super::endpoints::Pass;
 use crate::overload::classify::{self, End};
 use crate::overload::{Sample, SampleOutcome};
@@ -20,6 +20,7 @@ pub struct Permit {
     waited: Duration,
     deadline: Option<Instant>,
     pass: Option<Pass>,
+    pub(super) would_have: Option<WouldHave>,
 }
 
 impl Permit {
@@ -36,6 +37,7 @@ impl Permit {
             waited,
             deadline,
             pass,
+            would_have: None,
         }
     }
 
@@ -49,6 +51,12 @@ impl Permit {
     #[must_use]
     pub fn waited_long(&self) -> bool {
         !self.waited.is_zero() && self.waited > self.destination.admission.target()
+    }
+
+    /// Whether it was given only because the mode says so, and would have been refused.
+    #[must_use]
+    pub fn would_have_been_refused(&self) -> bool {
+        self.would_have == Some(WouldHave::BeenRefused)
     }
 
     /// Whose permit it is.

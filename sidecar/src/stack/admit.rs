@@ -14,7 +14,7 @@ use tower::Service;
 use super::ResponseBody;
 use crate::call::{Call, Outgoing};
 use crate::destination::{Acquire, Permit, Refusal};
-use crate::error::{CallError, UpstreamError};
+use crate::error::{CallError, Shed, UpstreamError};
 use crate::http::body::Body;
 use crate::overload::classify::End;
 use crate::telemetry::record::Verdict;
@@ -185,6 +185,14 @@ fn judged(call: &Call, acquired: Result<Permit, Refusal>) -> Result<Permit, Call
                     "over_target",
                     vec![("waited_ms", waited_ms)],
                 );
+            }
+            if permit.would_have_been_refused() {
+                let admission = &call.destination.admission;
+                let inputs = vec![
+                    ("in_flight", f64::from(admission.in_flight())),
+                    ("limit", f64::from(admission.limit())),
+                ];
+                call.decided(Verdict::WouldShed, Shed::QueueFull.reason(), inputs);
             }
             Ok(permit)
         }

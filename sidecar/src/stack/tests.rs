@@ -426,6 +426,19 @@ async fn observe_decides_and_counts_and_does_not_act() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn observe_tells_of_a_call_that_it_would_have_shed() {
+    let policy = "defaults: {mode: observe, admission: {limit: 1, queue: {length: 1}}}";
+    let rig = Rig::new(policy, [status(200), status(200), status(200)]);
+    let held = [
+        rig.call(get()).await.unwrap(),
+        rig.call(get()).await.unwrap(),
+    ];
+    finish(rig.call(get()).await.unwrap()).await;
+    assert_eq!(rig.reasons(), ["would_shed queue_full"]);
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
 async fn observe_counts_the_retries_it_would_have_sent_and_sends_none() {
     let rig = Rig::new(
         "defaults: {mode: observe, retry: {budget: {ratio: 0.5, burst: 1}}}",
