@@ -6,6 +6,7 @@
 //! nothing else forbids may cost something.
 
 pub mod answer;
+mod sample;
 
 use std::time::Duration;
 
@@ -14,8 +15,7 @@ use http::{Method, Response};
 
 use crate::error::UpstreamError;
 pub use answer::{Answer, Pushback};
-
-use super::limiter::SampleOutcome;
+pub use sample::{deposits, endpoint_failed, sample};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy)]
@@ -302,63 +302,6 @@ impl Proof {
             End::Failed(error) if error.is_unprocessed() => Self::Refused,
             End::Failed(_) | End::Answered(_) => Self::MaybeProcessed,
         }
-    }
-}
-
-/// What an attempt says about its destination's load.
-///
-/// An application's own errors say nothing: they are often faster than answers, and would make a failing destination look
-/// like a fast one. Nor does a refusal by a weir further down: it is about another queue.
-#[must_use]
-pub fn sample(end: &End<'_>) -> SampleOutcome {
-    match end {
-        End::Answered(answer) if answer.is_refusal_of_weir => SampleOutcome::Ignore,
-        End::Answered(answer) => match (answer.status.as_u16(), answer.grpc_status) {
-            (429 | 503, _)
-            | (200, Some(answer::GRPC_RESOURCE_EXHAUSTED | answer::GRPC_UNAVAILABLE)) => {
-                SampleOutcome::Overload
-            }
-            (status, _) if status >= 500 => SampleOutcome::Ignore,
-            (_, grpc) if grpc.is_some_and(answer::is_grpc_failure) => SampleOutcome::Ignore,
-            _ => SampleOutcome::Success,
-        },
-        End::Failed(error) => match error {
-            UpstreamError::AttemptTimeout { .. } => SampleOutcome::TimedOut,
-            UpstreamError::RefusedStream { .. } => SampleOutcome::Overload,
-            UpstreamError::Connect { .. }
-            | UpstreamError::ConnectTimeout { .. }
-            | UpstreamError::NotSent { .. }
-            | UpstreamError::GoAway { .. }
-            | UpstreamError::Reset { .. }
-            | UpstreamError::Malformed { .. }
-            | UpstreamError::RequestBody(_) => SampleOutcome::Ignore,
-        },
-    }
-}
-
-/// Whether a first attempt's end deposits into the retry budget: the destination answered, and not with a failure of its
-/// own. Deposits for failures would feed retries in an outage.
-#[must_use]
-pub fn deposits(end: &End<'_>) -> bool {
-    sample(end) == SampleOutcome::Success
-}
-
-/// Whether an attempt's end is a failure of the endpoint itself, for its breaker. None: it says nothing either way.
-#[must_use]
-pub fn endpoint_failed(end: &End<'_>) -> Option<bool> {
-    match end {
-        End::Answered(_) => Some(false),
-        End::Failed(error) => match error {
-            UpstreamError::Connect { .. }
-            | UpstreamError::ConnectTimeout { .. }
-            | UpstreamError::Reset { .. }
-            | UpstreamError::AttemptTimeout { .. }
-            | UpstreamError::Malformed { .. } => Some(true),
-            UpstreamError::NotSent { .. }
-            | UpstreamError::GoAway { .. }
-            | UpstreamError::RefusedStream { .. }
-            | UpstreamError::RequestBody(_) => None,
-        },
     }
 }
 

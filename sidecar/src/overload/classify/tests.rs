@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::http::body::BodyError;
+use crate::overload::SampleOutcome;
 
 fn addr() -> SocketAddr {
     "10.0.0.7:8080".parse().unwrap()
