@@ -5,62 +5,20 @@
 //! seed that a failure prints. After each event the invariants are checked: in flight never above the limit, retries
 //! never above the budget, no call dispatched after its deadline.
 
+mod scenario;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use control_api::policy::{self, Priority};
+use control_api::policy::Priority;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::classify::{self, Answer, End, Pushback, RetryDecision, RetryFacts};
 use super::throughput::Throughput;
 use super::{Backoff, Budget, Estimates, Event, Limiter, Queue, Sketch, Ticket};
-
-/// What is simulated.
-#[derive(Debug, Clone)]
-struct Scenario {
-    seed: u64,
-    length: Duration,
-    /// Calls per second of each priority.
-    offered: Vec<(Priority, f64)>,
-    /// Whether calls bring their deadline along, or weir knows nothing of the callers' patience.
-    deadlines: Deadlines,
-    /// How long a caller waits for its answer.
-    patience: Duration,
-    bursts: Bursts,
-    admission: policy::Admission,
-    retry: policy::Retry,
-    /// Mean service time at a point in time.
-    service: fn(Duration) -> Duration,
-    /// Share of calls that fail at a point in time.
-    failing: fn(Duration) -> f64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bursts {
-    None,
-    /// Twice the load in the first tenth of each second.
-    Double,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deadlines {
-    Propagated,
-    Unknown,
-}
-
-/// What came of the calls that arrived in one second.
-#[derive(Debug, Clone, Copy, Default)]
-struct Second {
-    calls: u32,
-    critical_calls: u32,
-    answered_in_time: u32,
-    critical_answered_in_time: u32,
-    attempts: u32,
-    retries: u32,
-}
+use scenario::{Bursts, Deadlines, Scenario, Second};
 
 #[derive(Debug)]
 struct Call {

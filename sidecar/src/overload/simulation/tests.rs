@@ -1,5 +1,7 @@
 //! What the cores promise together.
 
+use control_api::policy;
+
 use super::*;
 
 /// Answers per second of eight slots at 10 ms.
