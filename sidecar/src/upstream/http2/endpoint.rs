@@ -4,9 +4,7 @@
 //! place, or while all are well used and there are few. What is opened at once never exceeds what is open, so a server
 //! that takes one stream a connection is reached in a few rounds and a slow one is not stormed.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -17,7 +15,6 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::uploads::Uploads;
@@ -25,6 +22,9 @@ use super::{connection, failure, lock};
 use crate::error::UpstreamError;
 use crate::http::loan::{Lender, Loan};
 use crate::upstream::connect::Settings;
+use state::{CONNECTIONS_FEW, Open, State};
+
+mod state;
 
 /// The connections to one address.
 pub(super) struct Endpoint {
@@ -35,35 +35,7 @@ pub(super) struct Endpoint {
     uploads: Uploads,
 }
 
-#[derive(Default)]
-struct State {
-    /// Those that take calls. A connection that went away, but still has streams, is only in `drivers`.
-    open: Vec<Open>,
-    opening: usize,
-    last_id: u64,
-    waiting: VecDeque<oneshot::Sender<Granted>>,
-    /// One task a connection, from its first packet to its last.
-    drivers: JoinSet<()>,
-    /// No further connection is opened before this, while others are open.
-    opens_again_at: Option<Instant>,
-    is_closed: bool,
-}
-
-/// A connection that takes calls.
-struct Open {
-    id: u64,
-    sender: SendRequest<Bytes>,
-    in_use: usize,
-    places: usize,
-    /// How many streams it has carried.
-    uses: u64,
-    /// How often its peer was heard.
-    heard: Arc<AtomicU64>,
-    /// `heard` when a call was last given up in silence: as long as it stays so, the peer may be dead.
-    silent_at: Option<u64>,
-}
-
-type Granted = Result<Loan, UpstreamError>;
+pub(super) type Granted = Result<Loan, UpstreamError>;
 
 /// A stream that has been opened with its request's head.
 pub(super) struct Opened {
@@ -316,7 +288,8 @@ impl Endpoint {
             return;
         }
         for waiting in std::mem::take(&mut state.waiting) {
-            let _one_that_left_needs_no_answer = waiting.send(Err(again(self.addr, error)));
+            let _one_that_left_needs_no_answer =
+                waiting.send(Err(failure::again(self.addr, error)));
         }
     }
 
@@ -418,37 +391,6 @@ impl Lender for Endpoint {
     }
 }
 
-impl State {
-    /// The connection with the fewest streams, of those that have room. Silent ones only where there are many of them:
-    /// then it is not the path of one connection that is broken.
-    fn roomiest(&self) -> Option<usize> {
-        let silent_too = self.open.len() >= CONNECTIONS_FEW;
-        self.open
-            .iter()
-            .enumerate()
-            .filter(|(_, open)| open.in_use < open.places && (silent_too || !open.is_silent()))
-            .min_by_key(|(_, open)| (open.is_silent(), open.in_use))
-            .map(|(index, _)| index)
-    }
-
-    fn index_of(&self, id: u64) -> Option<usize> {
-        self.open.iter().position(|open| open.id == id)
-    }
-
-    fn forget(&mut self, id: u64) {
-        if let Some(index) = self.index_of(id) {
-            self.open.swap_remove(index);
-        }
-    }
-}
-
-impl Open {
-    fn is_silent(&self) -> bool {
-        self.silent_at
-            .is_some_and(|heard| heard == self.heard.load(Ordering::Relaxed))
-    }
-}
-
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
@@ -457,42 +399,11 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// The same failure, for one more call that waited for the same connection.
-fn again(addr: SocketAddr, error: &UpstreamError) -> UpstreamError {
-    match error {
-        UpstreamError::Connect { source, .. } => UpstreamError::Connect {
-            addr,
-            source: source.raw_os_error().map_or_else(
-                || io::Error::from(source.kind()),
-                io::Error::from_raw_os_error,
-            ),
-        },
-        UpstreamError::ConnectTimeout { after, .. } => UpstreamError::ConnectTimeout {
-            addr,
-            after: *after,
-        },
-        UpstreamError::Malformed { detail, .. } => UpstreamError::Malformed {
-            addr,
-            detail: detail.clone(),
-        },
-        UpstreamError::GoAway { .. } => UpstreamError::GoAway { addr },
-        // Opening fails in no other way; whatever it was, nothing was sent.
-        UpstreamError::NotSent { .. }
-        | UpstreamError::RefusedStream { .. }
-        | UpstreamError::Reset { .. }
-        | UpstreamError::AttemptTimeout { .. }
-        | UpstreamError::RequestBody(_) => UpstreamError::NotSent { addr },
-    }
-}
-
 /// Most streams on one connection, whatever the peer allows: a lost packet stops no more calls than this.
 const PLACES_MAX: usize = 100;
 
 /// Streams on every connection from which on another one is opened, while there are few.
 const WELL_USED: usize = 64;
-
-/// Up to this many connections are opened before the others are full.
-const CONNECTIONS_FEW: usize = 4;
 
 /// Most connections to one address, those included that went away and still carry streams.
 const CONNECTIONS_MAX: usize = 64;

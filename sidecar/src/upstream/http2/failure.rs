@@ -9,6 +9,7 @@
 //! | the connection ended, GOAWAY before it or not, with the stream's id at or below the last | `Io`, broken pipe |
 //! | the peer broke the protocol on this stream, or on the connection | `Reset` or `GoAway`, library |
 
+use std::io;
 use std::net::SocketAddr;
 
 use h2::Reason;
@@ -41,6 +42,34 @@ pub(super) fn of_opening(addr: SocketAddr, error: &h2::Error) -> UpstreamError {
         UpstreamError::GoAway { addr }
     } else {
         UpstreamError::NotSent { addr }
+    }
+}
+
+/// The same failure, for one more call that waited for the same connection.
+pub(super) fn again(addr: SocketAddr, error: &UpstreamError) -> UpstreamError {
+    match error {
+        UpstreamError::Connect { source, .. } => UpstreamError::Connect {
+            addr,
+            source: source.raw_os_error().map_or_else(
+                || io::Error::from(source.kind()),
+                io::Error::from_raw_os_error,
+            ),
+        },
+        UpstreamError::ConnectTimeout { after, .. } => UpstreamError::ConnectTimeout {
+            addr,
+            after: *after,
+        },
+        UpstreamError::Malformed { detail, .. } => UpstreamError::Malformed {
+            addr,
+            detail: detail.clone(),
+        },
+        UpstreamError::GoAway { .. } => UpstreamError::GoAway { addr },
+        // Opening fails in no other way; whatever it was, nothing was sent.
+        UpstreamError::NotSent { .. }
+        | UpstreamError::RefusedStream { .. }
+        | UpstreamError::Reset { .. }
+        | UpstreamError::AttemptTimeout { .. }
+        | UpstreamError::RequestBody(_) => UpstreamError::NotSent { addr },
     }
 }
 
