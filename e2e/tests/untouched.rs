@@ -48,10 +48,7 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
-fn lower(mut list: Vec<(String, String)>) -> Vec<(String, String)> {
-    for (name, _) in &mut list {
-        name.make_ascii_lowercase();
-    }
+fn sorted(mut list: Vec<(String, String)>) -> Vec<(String, String)> {
     list.sort();
     list
 }
@@ -80,7 +77,7 @@ fn a_request_gains_its_ids_and_nothing_else() {
         ("X-Empty", ""),
         ("Cache-Control", "no-cache"),
     ]);
-    assert_eq!(lower(without_ours(&request)), lower(expected));
+    assert_eq!(sorted(without_ours(&request)), sorted(expected));
     let id = request.header("x-request-id").expect("an id");
     assert_eq!(id.len(), 36, "a UUID: {id}");
     let trace = request.header("traceparent").expect("a trace context");
@@ -106,8 +103,8 @@ fn headers_of_one_connection_stay_behind() {
         )
         .expect("an answer");
     assert_eq!(
-        lower(without_ours(&only(&seen))),
-        lower(pairs(&[("host", "a"), ("x-kept", "1")]))
+        sorted(without_ours(&only(&seen))),
+        sorted(pairs(&[("Host", "a"), ("X-Kept", "1")]))
     );
     assert!(
         answer.header("x-server-hop").is_none() && answer.header("keep-alive").is_none(),
@@ -128,13 +125,13 @@ fn a_response_gains_its_id_and_nothing_else() {
         .expect("an answer");
     assert_eq!(answer.start, "HTTP/1.1 200 Fine By Me");
     let expected = pairs(&[
-        ("content-length", "2"),
-        ("set-cookie", "a=1"),
-        ("set-cookie", "b=2"),
-        ("x-own", "x"),
+        ("Content-Length", "2"),
+        ("Set-Cookie", "a=1"),
+        ("Set-Cookie", "b=2"),
+        ("X-Own", "x"),
         ("x-request-id", "my-own"),
     ]);
-    assert_eq!(lower(answer.headers.clone()), lower(expected));
+    assert_eq!(sorted(answer.headers.clone()), sorted(expected));
     assert_eq!(answer.text(), "ok");
 }
 

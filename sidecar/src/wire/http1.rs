@@ -184,6 +184,8 @@ fn builder(limits: Limits) -> Builder {
     let mut builder = Builder::new();
     builder
         .auto_date_header(false)
+        // RFC 9110 §5.1 makes names case-insensitive, but not every application does.
+        .preserve_header_case(true)
         .header_read_timeout(None)
         .max_header_size(limits.header_bytes_max)
         .max_buf_size(limits.header_bytes_max.max(BUFFER_BYTES_MAX));

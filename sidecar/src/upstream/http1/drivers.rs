@@ -35,6 +35,7 @@ impl Drivers {
     pub(super) fn new(header_bytes_max: usize, metrics: Arc<Metrics>) -> Self {
         let mut builder = Builder::new();
         builder
+            .preserve_header_case(true)
             .max_header_size(header_bytes_max)
             .max_buf_size(header_bytes_max.max(BUFFER_BYTES_MAX));
         Self {
