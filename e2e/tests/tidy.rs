@@ -48,7 +48,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LONGER_FUNCTIONS: &[(&str, usize)] = &[("sidecar/src/run/session.rs", 76)];
 
 /// Longest file of the product, tests apart. A ratchet: only ever lower it.
-const FILE_LINES_MAX: usize = 510;
+const FILE_LINES_MAX: usize = 470;
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
