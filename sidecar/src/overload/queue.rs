@@ -11,6 +11,7 @@
 
 mod line;
 mod pace;
+mod slot;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,8 @@ use crate::error::Shed;
 use line::{Class, Links};
 pub use pace::Estimates;
 use pace::{Pace, TARGET_MIN};
+use slot::Slot;
+pub use slot::{Event, Fate, Pushed, Ticket};
 
 /// A destination's waiting calls.
 #[derive(Debug)]
@@ -36,53 +39,6 @@ pub struct Queue<T> {
     setting: policy::Admission,
     estimates: Estimates,
     bounds: Bounds,
-}
-
-/// A waiting call's place. Must be given back with [`Queue::remove`].
-#[derive(Debug)]
-pub struct Ticket(usize);
-
-/// A call was let in.
-#[derive(Debug)]
-pub struct Pushed<T> {
-    /// Its place.
-    pub ticket: Ticket,
-    /// When it is refused if nothing happened until then.
-    pub expires: Instant,
-    /// Who lost its place for it, and now has a [`Fate::Refused`].
-    pub displaced: Option<T>,
-}
-
-/// What became of a call in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It waits; refused with this once its time is over.
-    Waiting(Shed),
-    /// It was handed out.
-    Granted,
-    /// It was refused.
-    Refused(Shed),
-}
-
-/// A decision about a waiting call.
-#[derive(Debug)]
-pub enum Event<T> {
-    /// It is its turn.
-    Granted(T),
-    /// It is refused.
-    Refused(T, Shed),
-}
-
-#[derive(Debug)]
-struct Slot<T> {
-    waiter: Option<T>,
-    fate: Fate,
-    priority: Priority,
-    since: Instant,
-    expires: Instant,
-    // What its deadline left it when it came.
-    allowed: Option<Duration>,
-    links: Links,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
