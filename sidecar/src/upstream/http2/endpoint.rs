@@ -6,14 +6,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
-use h2::client::{ResponseFuture, SendRequest};
+use h2::client::ResponseFuture;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
@@ -22,8 +22,10 @@ use super::{connection, failure, lock};
 use crate::error::UpstreamError;
 use crate::http::loan::{Lender, Loan};
 use crate::upstream::connect::Settings;
-use state::{CONNECTIONS_FEW, Open, State};
+pub(super) use news::Retired;
+use state::{CONNECTIONS_FEW, State};
 
+mod news;
 mod state;
 
 /// The connections to one address.
@@ -70,12 +72,6 @@ impl Head {
 enum Turn {
     Opened(Opened),
     Waits(oneshot::Receiver<Granted>),
-}
-
-/// What [`Endpoint::retire_unless_used_since`] found.
-pub(super) enum Retired {
-    Yes,
-    No { uses: u64 },
 }
 
 impl Endpoint {
@@ -252,47 +248,6 @@ impl Endpoint {
         ));
     }
 
-    /// A connection is ready for calls.
-    pub(super) fn opened(
-        &self,
-        sender: SendRequest<Bytes>,
-        heard: Arc<AtomicU64>,
-        streams_max: usize,
-    ) -> u64 {
-        let mut state = lock(&self.state);
-        state.opening = state.opening.saturating_sub(1);
-        state.opens_again_at = None;
-        state.last_id += 1;
-        let id = state.last_id;
-        if !state.is_closed {
-            state.open.push(Open {
-                id,
-                sender,
-                in_use: 0,
-                places: streams_max.min(PLACES_MAX),
-                uses: 0,
-                heard,
-                silent_at: None,
-            });
-        }
-        self.serve_waiting(state);
-        id
-    }
-
-    /// A connection could not be opened. Those who wait fail with it when there is no other.
-    pub(super) fn opening_failed(&self, error: &UpstreamError) {
-        let mut state = lock(&self.state);
-        state.opening = state.opening.saturating_sub(1);
-        state.opens_again_at = Some(Instant::now() + OPENING_BACKOFF);
-        if !state.open.is_empty() || state.opening > 0 {
-            return;
-        }
-        for waiting in std::mem::take(&mut state.waiting) {
-            let _one_that_left_needs_no_answer =
-                waiting.send(Err(failure::again(self.addr, error)));
-        }
-    }
-
     /// A call was given up before its response head came.
     ///
     /// When nothing at all was heard on its connection since, for a second at least, the peer may be dead or its packets
@@ -314,36 +269,6 @@ impl Endpoint {
     /// The peer cannot be talked to on the loan's connection: it gets no further call, and ends with those that it has.
     pub(super) fn avoid(&self, loan: &Loan) {
         lock(&self.state).forget(loan.connection());
-    }
-
-    /// The peer changed how many streams it takes.
-    pub(super) fn streams_max_changed(&self, id: u64, streams_max: usize) {
-        let mut state = lock(&self.state);
-        if let Some(index) = state.index_of(id)
-            && let Some(open) = state.open.get_mut(index)
-        {
-            open.places = streams_max.min(PLACES_MAX);
-        }
-        self.serve_waiting(state);
-    }
-
-    /// A connection has ended.
-    pub(super) fn ended(&self, id: u64) {
-        let mut state = lock(&self.state);
-        state.forget(id);
-        self.serve_waiting(state);
-    }
-
-    /// Forgets a connection that carries no stream and has carried none since it had carried `uses`.
-    pub(super) fn retire_unless_used_since(&self, id: u64, uses: u64) -> Retired {
-        let mut state = lock(&self.state);
-        match state.index_of(id).and_then(|index| state.open.get(index)) {
-            Some(open) if open.in_use > 0 || open.uses != uses => Retired::No { uses: open.uses },
-            Some(_) | None => {
-                state.forget(id);
-                Retired::Yes
-            }
-        }
     }
 
     /// Whether it has no connection, and nobody waits for one.
@@ -399,9 +324,6 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Most streams on one connection, whatever the peer allows: a lost packet stops no more calls than this.
-const PLACES_MAX: usize = 100;
-
 /// Streams on every connection from which on another one is opened, while there are few.
 const WELL_USED: usize = 64;
 
@@ -416,6 +338,3 @@ const PLACE_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// How long a connection must have been silent for a call that is given up to say something about it.
 const SILENCE: Duration = Duration::from_secs(1);
-
-/// Pause after a further connection failed, while others are open.
-const OPENING_BACKOFF: Duration = Duration::from_secs(1);
