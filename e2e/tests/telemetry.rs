@@ -303,6 +303,17 @@ fn metrics_are_well_formed_and_count_what_happened() {
         (weir.metric("weir_outbound_attempts_total", &[]) - 6.0).abs() < 0.1,
         "{text}"
     );
+    let upstream = [r#"side="upstream""#, r#"protocol="http1""#];
+    assert!(
+        weir.metric("weir_connections_active", &upstream) >= 1.0,
+        "{text}"
+    );
+    for side in [r#"side="downstream""#, r#"side="upstream""#] {
+        for direction in [r#"direction="received""#, r#"direction="sent""#] {
+            let bytes = weir.metric("weir_connection_bytes_total", &[side, direction]);
+            assert!(bytes > 100.0, "{side} {direction}: {text}");
+        }
+    }
 }
 
 #[test]
