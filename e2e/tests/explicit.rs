@@ -1,12 +1,13 @@
 //! The explicit proxy of `weir proxy`, for applications that may not be redirected: absolute targets and CONNECT.
 
 use std::io::{Read, Write};
+use std::process::Command;
 
 use e2e::http1::{self, Connection};
 use e2e::origin::{Origin, header};
 use e2e::scripted::{self, Server};
-use e2e::wait;
 use e2e::weir::Weir;
+use e2e::{binaries, process, wait};
 
 #[test]
 fn an_absolute_target_is_a_call_like_any_other() {
@@ -177,4 +178,29 @@ fn a_connection_that_was_not_redirected_is_refused() {
             .status(),
         200
     );
+}
+
+#[test]
+fn the_demos_client_passes_weir_where_namespaces_are_forbidden() {
+    let origin = Origin::start(&[]);
+    let mut command = Command::new(binaries::weir());
+    command
+        .args(["run", "--proxy-env", "--"])
+        .arg(binaries::weir());
+    command.args([
+        "demo-client",
+        "--proxy-env",
+        "--rate",
+        "20",
+        "--seconds",
+        "1",
+    ]);
+    command.args(["--target", &origin.addr().to_string()]);
+    let done = process::run(&mut command, wait::LONG);
+    assert!(done.status.success(), "{done:?}");
+    let calls = origin.records();
+    assert!(!calls.is_empty(), "{done:?}");
+    for call in calls {
+        assert!(!header(&call, "x-request-id").is_empty(), "{call}");
+    }
 }

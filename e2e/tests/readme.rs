@@ -175,9 +175,23 @@ fn the_policies_are_policies() {
 #[test]
 #[ignore = "takes half a minute and the release build: .ci/run e2e"]
 fn the_demo_shows_the_main_job_within_a_minute() {
+    shows_the_main_job(Command::new(binaries::weir()).args(["demo", "--json"]));
+}
+
+#[test]
+#[ignore = "takes half a minute and the release build: .ci/run e2e"]
+fn the_demo_shows_the_main_job_where_namespaces_are_forbidden() {
+    // A user namespace in which nobody, not even its root, may make another network namespace.
+    let script = format!(
+        "echo 0 >/proc/sys/user/max_net_namespaces && exec {} demo --json",
+        binaries::weir().display()
+    );
+    shows_the_main_job(Command::new("unshare").args(["-Ur", "sh", "-c", &script]));
+}
+
+fn shows_the_main_job(demo: &mut Command) {
     let begun = tokio::time::Instant::now();
-    let mut command = Command::new(binaries::weir());
-    let done = process::run(command.args(["demo", "--json"]), Duration::from_mins(2));
+    let done = process::run(demo, Duration::from_mins(2));
     assert!(done.status.success(), "{done:?}");
     assert!(
         begun.elapsed() < Duration::from_mins(1),

@@ -209,6 +209,9 @@ impl Interception {
         }
         args.extend(["--", &program_text]);
         args.extend(client);
+        if matches!(self, Self::ProxyEnvironment) {
+            args.push("--proxy-env");
+        }
         piped(program, &args)
     }
 }

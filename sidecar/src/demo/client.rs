@@ -1,13 +1,14 @@
 //! The demo's client: offers calls at a fixed rate, whatever becomes of the earlier ones, and gives up after a while.
 //!
-//! It knows nothing of weir. An open loop is what users are: they do not wait for each other.
+//! It knows nothing of weir but what the environment may tell any client. An open loop is what users are: they do not wait for each other.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -28,6 +29,9 @@ pub struct ClientOptions {
     /// Seconds.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: u32,
+    /// Send the calls through the proxy that `HTTP_PROXY` names, as common clients do.
+    #[arg(long)]
+    pub proxy_env: bool,
 }
 
 /// What the client saw, from its begin.
@@ -70,13 +74,10 @@ struct Observed {
 /// Offers the load; says a [`Tally`] as a JSON line each second and at the end.
 ///
 /// # Errors
-/// When standard output is gone.
-pub async fn offer(options: ClientOptions) -> std::io::Result<()> {
+/// When standard output is gone, or there is no proxy where one is asked for.
+pub async fn offer(options: ClientOptions) -> io::Result<()> {
     let observed = Arc::new(Mutex::new(Observed::default()));
-    let connections = Arc::new(Connections {
-        target: options.target,
-        idle: Mutex::default(),
-    });
+    let connections = Arc::new(Connections::of(&options)?);
     let begun = Instant::now();
     let gap = Duration::from_secs(1) / options.rate;
     let mut calls = JoinSet::new();
@@ -100,7 +101,7 @@ pub async fn offer(options: ClientOptions) -> std::io::Result<()> {
     super::say(&serde_json::to_string(&summary(&observed))?)
 }
 
-fn report(observed: &Mutex<Observed>, begun: Instant) -> std::io::Result<()> {
+fn report(observed: &Mutex<Observed>, begun: Instant) -> io::Result<()> {
     observed
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -154,10 +155,28 @@ fn summary(observed: &Mutex<Observed>) -> Tally {
 #[derive(Debug)]
 struct Connections {
     target: SocketAddr,
+    /// The server, or the proxy before it.
+    dialled: SocketAddr,
+    uri: Uri,
     idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
 }
 
 impl Connections {
+    fn of(options: &ClientOptions) -> io::Result<Self> {
+        let target = options.target;
+        // RFC 9112 §3.2.2: a proxy is asked in absolute form.
+        let (dialled, uri) = match options.proxy_env.then(proxy).transpose()? {
+            None => (target, PATH.to_owned()),
+            Some(proxy) => (proxy, format!("http://{target}{PATH}")),
+        };
+        Ok(Self {
+            target,
+            dialled,
+            uri: uri.parse().map_err(io::Error::other)?,
+            idle: Mutex::default(),
+        })
+    }
+
     async fn exchange(&self) -> Ending {
         let idle = self
             .idle
@@ -173,7 +192,7 @@ impl Connections {
             },
         };
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = http::Uri::from_static("/work");
+        *request.uri_mut() = self.uri.clone();
         if let Ok(host) = self.target.to_string().parse() {
             request.headers_mut().insert(http::header::HOST, host);
         }
@@ -200,17 +219,27 @@ impl Connections {
         }
     }
 
-    async fn connect(&self) -> std::io::Result<SendRequest<Empty<Bytes>>> {
-        let socket = TcpStream::connect(self.target).await?;
+    async fn connect(&self) -> io::Result<SendRequest<Empty<Bytes>>> {
+        let socket = TcpStream::connect(self.dialled).await?;
         socket.set_nodelay(true)?;
         let (connection, driver) = handshake(TokioIo::new(socket))
             .await
-            .map_err(std::io::Error::other)?;
+            .map_err(io::Error::other)?;
         tokio::spawn(driver);
         Ok(connection)
     }
 }
 
+/// The address in `HTTP_PROXY`.
+fn proxy() -> io::Result<SocketAddr> {
+    let value = std::env::var("HTTP_PROXY").unwrap_or_default();
+    let addr = value
+        .strip_prefix("http://")
+        .and_then(|addr| addr.parse().ok());
+    addr.ok_or_else(|| io::Error::other(format!("HTTP_PROXY={value}: expected http://IP:PORT")))
+}
+
+const PATH: &str = "/work";
 /// An answer later than this is of no use to the demo's user.
 pub const IN_TIME: Duration = Duration::from_millis(250);
 /// The client gives up on a call after this.
