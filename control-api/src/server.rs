@@ -67,6 +67,9 @@ pub enum BindError {
     /// Something that is no socket has the socket's name.
     #[error("{}: exists and is no socket; remove it, or choose another path", .0.display())]
     NotASocket(PathBuf),
+    /// No client could name the socket.
+    #[error("{}: longer than the path of a socket may be; choose a shorter one", .0.display())]
+    TooLong(PathBuf),
     /// The socket could not be made.
     #[error("{}: {source}; does its directory exist, and may this user write there?", path.display())]
     Unix {

@@ -17,11 +17,19 @@ pub const SOCKET_NAME: &str = "control.sock";
 /// temporary files where there is no runtime directory of this user's own.
 #[must_use]
 pub fn base() -> PathBuf {
-    env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        // One that came along through `su` or `sudo -E` belongs to somebody else.
-        .filter(|dir| dir.is_absolute() && fs::metadata(dir).is_ok_and(|dir| is_own(&dir)))
-        .unwrap_or_else(env::temp_dir)
+    let runtime_dir = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    // One that came along through `su` or `sudo -E` belongs to somebody else.
+    let runtime_dir = runtime_dir
+        .filter(|dir| dir.is_absolute() && fs::metadata(dir).is_ok_and(|dir| is_own(&dir)));
+    first_short([runtime_dir, Some(env::temp_dir())])
+}
+
+/// The first directory in which a socket's path does not become too long.
+fn first_short(dirs: [Option<PathBuf>; 2]) -> PathBuf {
+    dirs.into_iter()
+        .flatten()
+        .find(|dir| dir.as_os_str().len() <= BASE_BYTES_MAX)
+        .unwrap_or_else(|| PathBuf::from("/tmp"))
 }
 
 /// The name of the directory of the process `pid`. `nonce` keeps it apart from what anybody could have put there before.
@@ -66,6 +74,9 @@ fn is_own(metadata: &Metadata) -> bool {
 }
 
 const PREFIX: &str = "weir-";
+/// A socket's path has at most 107 bytes (`sun_path`, with its final NUL), of which a process's directory and socket take
+/// up to 38.
+const BASE_BYTES_MAX: usize = 107 - 38;
 /// Most directories that are looked into.
 const PROCESSES_MAX: usize = 1000;
 
@@ -82,6 +93,19 @@ mod tests {
         fs::write(dir.join(SOCKET_NAME), "").unwrap();
         fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
         dir.join(SOCKET_NAME)
+    }
+
+    #[test]
+    fn where_paths_would_be_too_long_for_a_socket_it_is_the_systems_own() {
+        let short = PathBuf::from("/").join("s".repeat(BASE_BYTES_MAX - 1));
+        let long = short.join("s");
+        assert_eq!(
+            first_short([Some(long.clone()), Some(short.clone())]),
+            short
+        );
+        assert_eq!(first_short([None, Some(long)]), Path::new("/tmp"));
+        let longest = short.join(new_name(u32::MAX, u32::MAX)).join(SOCKET_NAME);
+        assert!(std::os::unix::net::SocketAddr::from_pathname(longest).is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
@@ -51,6 +51,10 @@ fn check_free(path: &Path) -> Result<(), BindError> {
         path: path.to_owned(),
         source,
     };
+    // It is bound under a shorter name, which would succeed.
+    if SocketAddr::from_pathname(path).is_err() {
+        return Err(BindError::TooLong(path.to_owned()));
+    }
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(fail(error)),

@@ -104,6 +104,9 @@ async fn a_socket_that_answers_and_a_file_that_is_none_are_left_alone() {
     let nowhere = Options::at(server.dir.path().join("absent/control.sock"));
     let refused = Server::bind(nowhere, store(), proxy());
     assert!(matches!(refused.unwrap_err(), BindError::Unix { .. }));
+    let long = Options::at(server.dir.path().join("s".repeat(108)));
+    let refused = Server::bind(long, store(), proxy());
+    assert!(matches!(refused.unwrap_err(), BindError::TooLong(_)));
     assert_eq!(server.http("GET /v1/policy", &[], "").await.status, 200);
 }
 
