@@ -19,15 +19,15 @@ pub(super) fn port(node: &Node<'_>, findings: &mut Findings) -> Option<u16> {
 /// A list of HTTP methods, each once.
 pub(super) fn methods(node: &Node<'_>, findings: &mut Findings) -> Option<Vec<Method>> {
     let mut methods = Vec::new();
+    let mut are_methods = true;
     for item in node.items(METHODS_MAX, findings)? {
-        let Some(method) = method(&item, findings) else {
-            continue;
-        };
-        if !methods.contains(&method) {
-            methods.push(method);
+        match method(&item, findings) {
+            Some(method) if !methods.contains(&method) => methods.push(method),
+            Some(_) => {}
+            None => are_methods = false,
         }
     }
-    Some(methods)
+    are_methods.then_some(methods)
 }
 
 fn method(node: &Node<'_>, findings: &mut Findings) -> Option<Method> {

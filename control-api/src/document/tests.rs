@@ -190,6 +190,13 @@ opaquePorts: [0, http]
 }
 
 #[test]
+fn a_list_of_wrong_methods_is_not_called_empty_too() {
+    let text = "version: weir/v1\nroutes: [{match: {methods: [GE T]}}]\n";
+    expect![[r#"/routes/0/match/methods/0: "GE T" is not an HTTP method"#]]
+        .assert_eq(&mistakes(text));
+}
+
+#[test]
 fn mistakes_between_fields_are_found() {
     let text = r"
 version: weir/v1
