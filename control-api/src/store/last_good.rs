@@ -65,15 +65,12 @@ impl LastGood {
             document: active.document.clone(),
         })?;
         let temporary = self.path.with_extension("json.new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.path)?;
+        let placed = write(&temporary, &text).and_then(|()| fs::rename(&temporary, &self.path));
+        if placed.is_err() {
+            // A full disk gets back what was written of it.
+            drop(fs::remove_file(&temporary));
+        }
+        placed?;
         // The rename itself is durable only once the directory is.
         if let Some(dir) = self.path.parent() {
             File::open(dir)?.sync_all()?;
@@ -81,6 +78,17 @@ impl LastGood {
         *saved = active.revision;
         Ok(())
     }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text)?;
+    file.sync_all()
 }
 
 fn read(path: &Path) -> io::Result<Saved> {

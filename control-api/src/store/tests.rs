@@ -202,6 +202,20 @@ fn a_policy_that_cannot_be_kept_is_in_force_all_the_same() {
 }
 
 #[test]
+fn a_policy_that_cannot_be_kept_leaves_nothing_half_written() {
+    let dir = tempfile::tempdir().unwrap();
+    // What cannot be renamed over.
+    fs::create_dir(dir.path().join("last-good-policy.json")).unwrap();
+    let (store, _) = Store::open(Sources {
+        file: None,
+        state_dir: Some(dir.path().to_owned()),
+    });
+    put(&store, 8).unwrap();
+    assert_eq!(store.status().save_failures, 1);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn a_swapped_config_map_is_put_into_force() {
     // As the kubelet does: policy.yaml -> ..data/policy.yaml, ..data -> ..2026_01, swapped by a rename.
     let dir = tempfile::tempdir().unwrap();
