@@ -216,7 +216,7 @@ fn cells(decision: &Decision) -> Vec<String> {
         decision.route.clone(),
         decision.revision.to_string(),
         optional(call.cloned()),
-        joined(&decision.inputs, Value::to_string),
+        joined(&decision.inputs, number),
     ]
 }
 
@@ -265,6 +265,14 @@ fn millis(millis: Option<f64>) -> String {
     optional(millis.map(|millis| format!("{millis:.1}ms")))
 }
 
+/// A number to three decimals, of which it has what it needs; anything else as it is.
+fn number(value: &Value) -> String {
+    match value.as_f64() {
+        Some(number) => ((number * 1e3).round() / 1e3).to_string(),
+        None => value.to_string(),
+    }
+}
+
 fn age(at: Timestamp) -> String {
     let age = Timestamp::now().since(at).as_millis();
     length(u64::try_from(age).unwrap_or(u64::MAX))
@@ -284,6 +292,13 @@ fn length(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_the_decimals_they_need_and_at_most_three() {
+        let numbers = [3.0, 17.287_530_999, 0.000_4, 1e9].map(|value| number(&value.into()));
+        assert_eq!(numbers, ["3", "17.288", "0", "1000000000"]);
+        assert_eq!(number(&"word".into()), "\"word\"");
+    }
 
     #[test]
     fn lengths_have_their_two_largest_units() {
