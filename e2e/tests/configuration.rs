@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use e2e::weir::{Weir, free_addr};
 use e2e::{binaries, process, wait};
 
 /// Variables, and values that are wrong for them.
@@ -101,4 +102,35 @@ fn a_wrong_policy_file_stops_run_before_the_command() {
     assert!(!done.stdout.contains("it ran"), "{done:?}");
     assert!(done.stderr.contains("/defaults/deadline"), "{done:?}");
     assert!(done.stderr.contains("/defaults/retry/attempts"), "{done:?}");
+}
+
+#[test]
+fn an_admin_address_in_use_is_named_and_stops_run_before_the_command() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("it listens").to_string();
+    let mut command = Command::new(binaries::weir());
+    command.args(["run", "--admin", &addr, "--", "echo", "it ran"]);
+    let done = process::run(&mut command, wait::LONG);
+    assert_eq!(done.status.code(), Some(125), "{done:?}");
+    assert!(!done.stdout.contains("it ran"), "{done:?}");
+    assert!(done.stderr.contains(&addr), "{done:?}");
+}
+
+#[test]
+fn a_second_weir_at_the_same_addresses_does_not_start() {
+    let first = Weir::builder().proxy();
+    let own = first.folder().join("second.sock");
+    for (name, addr) in [
+        ("WEIR_ADMIN_ADDR", first.admin()),
+        ("WEIR_EXPLICIT_PROXY_ADDRS", first.explicit()),
+    ] {
+        let mut command = Command::new(binaries::weir());
+        command.arg("proxy").env("WEIR_CONTROL_SOCKET", &own);
+        command.env("WEIR_ADMIN_ADDR", "127.0.0.1:0");
+        command.env("WEIR_OUTBOUND_ADDRS", free_addr().to_string());
+        command.env(name, addr.to_string());
+        let done = process::run(&mut command, wait::LONG);
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        assert!(done.stderr.contains(name), "{done:?}");
+    }
 }

@@ -48,9 +48,12 @@ pub fn run(options: &RunOptions) -> ExitCode {
     if let Some(Err(error)) = options.policy.as_deref().map(check_policy) {
         return fail_with(&error, USAGE);
     }
-    let admin = match options.admin.map(TcpListener::bind).transpose() {
+    let admin = options
+        .admin
+        .map(|addr| TcpListener::bind(addr).map_err(|error| explain("--admin", addr, &error)));
+    let admin = match admin.transpose() {
         Ok(admin) => admin,
-        Err(error) => return fail(&format!("admin server: {error}; is the port free?")),
+        Err(error) => return fail_with(&error, FAILURE_OF_RUN),
     };
     // Threads only from here on: the namespace wants its signals set up before them.
     let mut session = match run::start(options, settings.workers) {
@@ -184,12 +187,16 @@ fn check_policy(path: &std::path::Path) -> Result<(), String> {
 
 /// Binds everything; each worker gets sockets of its own, between which the kernel shares the connections out.
 fn bind(settings: &Settings) -> Result<Sockets, String> {
+    let sharing = match settings.workers {
+        1 => Sharing::Nobody,
+        _ => Sharing::Workers,
+    };
     let per_worker = |addrs: &[SocketAddr], name: &str| -> Result<Vec<Vec<TcpListener>>, String> {
         (0..settings.workers)
-            .map(|_| listen_all(addrs, name))
+            .map(|_| listen_all(addrs, name, sharing))
             .collect()
     };
-    let admin = listen(settings.admin_addr)
+    let admin = listen(settings.admin_addr, Sharing::Nobody)
         .map_err(|error| explain("WEIR_ADMIN_ADDR", settings.admin_addr, &error))?;
     let outbound = per_worker(&settings.outbound_addrs, "WEIR_OUTBOUND_ADDRS")?;
     let explicit = per_worker(&settings.explicit_proxy_addrs, "WEIR_EXPLICIT_PROXY_ADDRS")?;
@@ -205,10 +212,14 @@ fn bind(settings: &Settings) -> Result<Sockets, String> {
 }
 
 /// All of `addrs`; an IPv6 address is passed over where the node has no IPv6.
-fn listen_all(addrs: &[SocketAddr], name: &str) -> Result<Vec<TcpListener>, String> {
+fn listen_all(
+    addrs: &[SocketAddr],
+    name: &str,
+    sharing: Sharing,
+) -> Result<Vec<TcpListener>, String> {
     let mut listeners = Vec::new();
     for addr in addrs {
-        match listen(*addr) {
+        match listen(*addr, sharing) {
             Ok(listener) => listeners.push(listener),
             Err(error) if addr.is_ipv6() && is_without_ipv6(&error) => {
                 tracing::info!(%addr, "no IPv6 on this node; not listening there");
@@ -224,10 +235,19 @@ fn is_without_ipv6(error: &std::io::Error) -> bool {
     matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
 }
 
-fn listen(addr: SocketAddr) -> std::io::Result<TcpListener> {
+/// Who else may listen at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// A second weir fails, where it would otherwise get half of the first one's connections.
+    Nobody,
+    /// The other workers; unfortunately the kernel lets everything of the same user in with them.
+    Workers,
+}
+
+fn listen(addr: SocketAddr, sharing: Sharing) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(sharing == Sharing::Workers)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
