@@ -84,7 +84,7 @@ fn a_malformed_request_is_refused_and_never_passed_on() {
         count.fetch_add(1, Ordering::SeqCst);
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()
     });
-    let weir = Weir::run();
+    let mut weir = Weir::run();
     let mut failures = Vec::new();
     for (name, bytes) in MALFORMED {
         reached.store(0, Ordering::SeqCst);
@@ -108,6 +108,10 @@ fn a_malformed_request_is_refused_and_never_passed_on() {
             .text(),
         "ok"
     );
+    let log = weir.process().output();
+    for kind in ["length_and_coding", "folded_field", "syntax"] {
+        assert!(log.contains(kind), "the log does not say {kind}: {log}");
+    }
 }
 
 #[test]

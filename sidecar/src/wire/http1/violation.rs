@@ -82,8 +82,13 @@ impl Violations {
         Self([const { AtomicU64::new(0) }; Violation::ALL.len()])
     }
 
-    /// One more.
+    /// One more; the log says so too, since hyper's answer has no body that could.
     pub fn count(&self, violation: Violation) {
+        let kind = violation.as_str();
+        tracing::warn!(
+            kind,
+            "refused the application's HTTP/1, and ended its connection"
+        );
         if let Some(counter) = self.counter(violation) {
             counter.fetch_add(1, Ordering::Relaxed);
         }

@@ -64,7 +64,10 @@ impl Violations {
         self.counter(violation).load(Ordering::Relaxed)
     }
 
+    /// One more; the log says so too, since a reset or GOAWAY of the library's gives no reason.
     pub(super) fn count(&self, violation: Violation) {
+        let kind = violation.as_str();
+        tracing::warn!(kind, "refused the application's HTTP/2");
         self.counter(violation).fetch_add(1, Ordering::Relaxed);
     }
 
