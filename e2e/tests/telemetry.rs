@@ -190,25 +190,22 @@ fn a_collector_delays_no_call(url: &str, protocol: &str) {
         .env("OTEL_TRACES_SAMPLER", "always_on")
         .run();
     let target = origin.url("/");
-    let measured = load::inside(
-        &weir,
-        &[
-            &target,
-            "--rate",
-            "200",
-            "--seconds",
-            "3",
-            "--connections",
-            "16",
-        ],
-    );
+    let rate = [target.as_str(), "--rate", "200", "--connections", "16"];
+    // What this machine, which may be busy with something else, makes of such calls without weir.
+    let bare = load::direct(&[&rate[..], &["--seconds", "1"]].concat());
+    let measured = load::inside(&weir, &[&rate[..], &["--seconds", "3"]].concat());
     assert_eq!(
         measured.count("answered"),
         measured.count("offered"),
         "{}",
         measured.0
     );
-    assert!(measured.number("p99_ms") < 250.0, "{}", measured.0);
+    let bound_ms = 250.0 + 3.0 * bare.number("p99_ms");
+    assert!(
+        measured.number("p99_ms") < bound_ms,
+        "above {bound_ms} ms: {}",
+        measured.0
+    );
 }
 
 #[test]
