@@ -29,6 +29,24 @@ pub const OPAQUE_PORTS: &[u16] = &[
     25, 53, 587, 1433, 3306, 4222, 4444, 5432, 5672, 6379, 9092, 9300, 11211, 27017,
 ];
 
+/// Names in Kubernetes.
+pub mod kubernetes {
+    /// What every label and annotation of weir's starts with.
+    pub const PREFIX: &str = "weir.dev/";
+    /// The init container that installs the redirect rules.
+    pub const REDIRECT_CONTAINER: &str = "weir-redirect";
+    /// The container of the proxy.
+    pub const PROXY_CONTAINER: &str = "weir-proxy";
+    /// The admin port's name, by which it is scraped.
+    pub const ADMIN_PORT_NAME: &str = "weir-metrics";
+    /// The `ConfigMap` with the policy of its namespace.
+    pub const POLICY_CONFIG_MAP: &str = "weir-policy";
+    /// The key of that `ConfigMap` that holds the document, and so its file's name.
+    pub const POLICY_KEY: &str = "policy.yaml";
+    /// Where the image has its binaries; on the `PATH`, so that `weirctl` can be run in the container by its name.
+    pub const BINARY_DIR: &str = "/usr/local/bin";
+}
+
 /// Header names, all lower case.
 pub mod header {
     /// The correlation id: kept when present, minted when absent, the same on every attempt and on the response.

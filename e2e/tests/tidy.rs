@@ -9,6 +9,7 @@ use e2e::binaries::repository;
 const CRATES: &[(&str, &[&str])] = &[
     ("control-api", &[]),
     ("sidecar", &["control-api"]),
+    ("k8s", &["control-api"]),
     ("e2e", &[]),
 ];
 
@@ -76,7 +77,7 @@ fn sources_of(crates: &[&str]) -> Vec<(PathBuf, String)> {
 }
 
 fn all() -> Vec<(PathBuf, String)> {
-    sources_of(&["control-api", "sidecar", "e2e"])
+    sources_of(&["control-api", "sidecar", "k8s", "e2e"])
 }
 
 fn shown(path: &Path) -> String {
@@ -264,7 +265,7 @@ fn files_hold_one_concept() {
 
 #[test]
 fn modules_are_files_beside_their_folders() {
-    let problems: Vec<String> = sources_of(&["control-api", "sidecar"])
+    let problems: Vec<String> = sources_of(&["control-api", "sidecar", "k8s"])
         .iter()
         .filter(|(path, _)| path.ends_with("mod.rs"))
         .map(|(path, _)| format!("{}: name it after its folder, beside it", shown(path)))
@@ -294,7 +295,7 @@ fn is_test(path: &Path) -> bool {
 
 /// The files below one of these folders or at one of these paths, tests apart.
 fn product(places: &[&str]) -> Vec<(PathBuf, String)> {
-    sources_of(&["control-api", "sidecar"])
+    sources_of(&["control-api", "sidecar", "k8s"])
         .into_iter()
         .filter(|(path, _)| !is_test(path))
         .filter(|(path, _)| {
@@ -312,6 +313,14 @@ fn the_pure_cores_never_read_a_clock_and_do_no_io() {
         "sidecar/src/drain/lifecycle.rs",
         "control-api/src/policy",
         "control-api/src/document",
+        "k8s/src/inject",
+        "k8s/src/options.rs",
+        "k8s/src/pod.rs",
+        "k8s/src/reason.rs",
+        "k8s/src/review.rs",
+        "k8s/src/settings.rs",
+        "k8s/src/values.rs",
+        "k8s/src/workload.rs",
     ];
     let words = [
         "Instant::now",
@@ -405,7 +414,7 @@ fn tasks_are_started_only_where_they_have_an_owner() {
         "spawn_blocking(",
         "thread::spawn(",
     ];
-    let problems: Vec<String> = product(&["control-api/src", "sidecar/src"])
+    let problems: Vec<String> = product(&["control-api/src", "sidecar/src", "k8s/src"])
         .iter()
         .filter(|(path, _)| {
             let path = shown(path);

@@ -1,0 +1,39 @@
+//! `weir-injector`: puts the sidecar into pods.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use k8s::cli::{self, Cli, Command, InjectOptions};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Inject(options) => inject(&options),
+    }
+}
+
+/// The manifest goes to standard output, what people should know to standard error.
+fn inject(options: &InjectOptions) -> ExitCode {
+    match cli::inject(options) {
+        Ok(manifest) => {
+            for note in &manifest.notes {
+                say(note);
+            }
+            match io::stdout().write_all(manifest.text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            }
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn Display) -> ExitCode {
+    say(&format_args!("weir-injector: {error}"));
+    ExitCode::from(2)
+}
+
+fn say(text: &dyn Display) {
+    let _nobody_is_left_to_tell = writeln!(io::stderr(), "{text}");
+}

@@ -1,0 +1,95 @@
+//! Splits a stream into its documents, and keeps their text.
+
+use serde_json::Value;
+
+/// One document of a stream, with the line that separates it from the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Document<'a> {
+    pub(super) text: &'a str,
+}
+
+/// How a document is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Yaml,
+    Json,
+}
+
+/// The documents of `text`, which put together are `text` again.
+///
+/// `---` at the start of a line is a separator wherever it stands, also in a block of text (YAML 1.2.2 §9.1.2).
+pub(super) fn documents(text: &str) -> impl Iterator<Item = Document<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = rest
+            .match_indices("\n---")
+            .map(|(place, _)| place + 1)
+            .find(|place| rest.get(*place..).is_some_and(is_separator));
+        let (document, after) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = after;
+        Some(Document { text: document })
+    })
+}
+
+/// Whether a text starts with a separator.
+fn is_separator(text: &str) -> bool {
+    text.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+}
+
+impl<'a> Document<'a> {
+    /// The value, with YAML's merges (`<<`) done.
+    pub(super) fn parse(self) -> Result<Value, serde_yaml_ng::Error> {
+        let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(self.text)?;
+        value.apply_merge()?;
+        serde_yaml_ng::from_value(value)
+    }
+
+    /// The line that it begins with, if that is a separator.
+    pub(super) fn separator(self) -> &'a str {
+        if !is_separator(self.text) {
+            return "";
+        }
+        "---\n"
+    }
+
+    pub(super) fn form(self) -> Form {
+        if self.text.trim_start().starts_with('{') {
+            Form::Json
+        } else {
+            Form::Yaml
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_together_are_the_stream() {
+        for (stream, count) in [
+            ("", 0),
+            ("a: 1\n", 1),
+            ("---\na: 1\n---\nb: 2\n--- # c\nc: 3", 3),
+            ("a: |\n  ---\n---\r\nb: ----\n----\n", 2),
+            ("---", 1),
+        ] {
+            let texts: Vec<&str> = documents(stream).map(|document| document.text).collect();
+            assert_eq!(texts.concat(), stream);
+            assert_eq!(texts.len(), count, "{stream}");
+        }
+    }
+
+    #[test]
+    fn merges_are_done() {
+        let document = Document {
+            text: "a: &a {b: 1}\nc: {<<: *a, d: 2}\n",
+        };
+        let value = document.parse().unwrap();
+        assert_eq!(value["c"], serde_json::json!({"b": 1, "d": 2}));
+    }
+}
