@@ -45,6 +45,15 @@ fn with_file(name: &str, text: &str) -> Running {
 }
 
 #[tokio::test]
+async fn it_waits_for_a_proxy_and_gives_up_in_the_end() {
+    let server = Running::start();
+    assert_eq!(good(&server, "wait").await, "");
+    fs::remove_file(&server.socket).unwrap();
+    let missing = refused(&server, "wait --timeout 0").await;
+    assert!(missing.contains("is weir running there"), "{missing}");
+}
+
+#[tokio::test]
 async fn a_policy_is_tried_applied_read_and_rolled_back() {
     let server = with_file(
         "p.yaml",

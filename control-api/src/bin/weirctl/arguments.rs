@@ -34,6 +34,12 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     /// Show the proxy as a whole
     Status,
+    /// Wait until the proxy takes calls
+    Wait {
+        /// Give up after this many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        timeout: u64,
+    },
     /// Show the policy in force, or that of an earlier revision
     Get {
         /// The revision

@@ -1,6 +1,7 @@
 //! Runs one command.
 
 use std::path::Path;
+use std::time::Duration;
 
 use control_api::client::{Client, DryRun, IfMatch, find_socket};
 use control_api::document::text_value;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::arguments::{Arguments, Command, Format};
 use crate::output::Output;
-use crate::{Failure, follow, offline, show};
+use crate::{Failure, follow, offline, show, wait};
 
 /// Runs the command that was typed.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -22,6 +23,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     match arguments.command {
         Command::Status => output.print(&client()?.status().await?, show::status),
+        Command::Wait { timeout } => wait::until_served(client, Duration::from_secs(timeout)).await,
         Command::Get { revision } => get(&client()?, output, revision).await,
         Command::Apply {
             file,

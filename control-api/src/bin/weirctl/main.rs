@@ -9,6 +9,7 @@ mod offline;
 mod output;
 mod show;
 mod table;
+mod wait;
 
 use std::error::Error;
 use std::io::Write as _;
