@@ -346,6 +346,7 @@ async fn serve(number: usize, parts: Parts, outbound: Listener, explicit: Listen
         patience: Patience::default(),
         draining: draining.clone(),
         policies: Arc::clone(&shared.policies),
+        opaque_ports: settings.opaque_ports.into(),
         remembered,
         connections,
         ends,

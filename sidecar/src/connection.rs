@@ -38,6 +38,8 @@ pub struct Inlet {
     pub draining: Draining,
     /// Which ports are not looked into.
     pub policies: Arc<Store>,
+    /// Ports besides that are not looked into, whatever the policy.
+    pub opaque_ports: Arc<[u16]>,
     /// What is known of destinations' earlier connections. One for the process.
     pub remembered: Arc<Remembered>,
     /// The application's open connections. One for the process.
@@ -174,7 +176,7 @@ impl Inlet {
     }
 
     fn is_opaque_port(&self, port: u16) -> bool {
-        self.policies.current().policy.is_opaque_port(port)
+        self.opaque_ports.contains(&port) || self.policies.current().policy.is_opaque_port(port)
     }
 
     fn learn<E>(&self, destination: SocketAddr, known: Option<Habit>, detected: &Detected<E>) {

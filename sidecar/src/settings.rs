@@ -44,7 +44,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WEIR_ADMIN_ADDR",
         default: "0.0.0.0:19402",
-        meaning: "Where /metrics, /livez, /readyz and the live page are served; read only.",
+        meaning: "Where /metrics, /livez, /readyz and the live page are served; read only. `[::]:19402` serves both families.",
     },
     Setting {
         name: "WEIR_CONTROL_SOCKET",
@@ -107,6 +107,11 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "After SIGTERM: longest time to serve as before, for the application's sake. Calls in flight then get 5 s more; both together stay below a pod's usual grace period of 30 s.",
     },
     Setting {
+        name: "WEIR_OPAQUE_PORTS",
+        default: "",
+        meaning: "Destination ports that are forwarded without a look at what is spoken, separated by commas; beside those of the policy and the well-known ones of databases. For what one pod needs and a shared policy does not say.",
+    },
+    Setting {
         name: "WEIR_LOG_LEVEL",
         default: "info",
         meaning: "error, warn, info, debug, trace or off, or several with targets before them. `info,weir::access=info` logs each call.",
@@ -142,6 +147,8 @@ pub struct Settings {
     pub body_bytes_total_max: usize,
     /// `WEIR_DRAIN_TIME`
     pub drain_time: Duration,
+    /// `WEIR_OPAQUE_PORTS`
+    pub opaque_ports: Vec<u16>,
     /// `WEIR_LOG_LEVEL`
     pub log_level: String,
 }
@@ -174,6 +181,7 @@ impl Settings {
             connections_max: read.number("WEIR_CONNECTIONS_MAX", 1, 1_000_000),
             body_bytes_total_max: read.number("WEIR_BODY_BYTES_TOTAL_MAX", 0, 1 << 30),
             drain_time: read.duration("WEIR_DRAIN_TIME"),
+            opaque_ports: read.ports("WEIR_OPAQUE_PORTS"),
             log_level: read.log_level("WEIR_LOG_LEVEL"),
         };
         if settings.control_addr.is_some() && settings.control_token_file.is_none() {
@@ -247,6 +255,7 @@ mod tests {
             ("WEIR_DRAIN_TIME", "soon"),
             ("WEIR_OUTBOUND_ADDRS", "0.0.0.0:1"),
             ("WEIR_EXPLICIT_PROXY_ADDRS", ","),
+            ("WEIR_OPAQUE_PORTS", "5433,postgres"),
             ("WEIR_LOG_LEVEL", "loud"),
         ])
         .unwrap_err();
@@ -256,6 +265,7 @@ mod tests {
             WEIR_OUTBOUND_ADDRS="0.0.0.0:1": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
             WEIR_EXPLICIT_PROXY_ADDRS=",": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
             WEIR_DRAIN_TIME="soon": expected a length of time like 250ms, 5s or 1m, above 0 and at most 1h
+            WEIR_OPAQUE_PORTS="postgres": expected a port from 1 to 65535
             WEIR_LOG_LEVEL="loud": expected error, warn, info, debug, trace or off, or a list such as info,sidecar::stack=debug"#]]
         .assert_eq(&text.join("\n"));
     }

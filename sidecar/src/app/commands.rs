@@ -1,7 +1,7 @@
 //! `weir proxy` and `weir run`: settings in, sockets bound, the app started, its end awaited.
 
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::task::Context;
 use std::time::Duration;
@@ -196,7 +196,7 @@ fn bind(settings: &Settings) -> Result<Sockets, String> {
             .map(|_| listen_all(addrs, name, sharing))
             .collect()
     };
-    let admin = listen(settings.admin_addr, Sharing::Nobody)
+    let admin = listen_for_all(settings.admin_addr)
         .map_err(|error| explain("WEIR_ADMIN_ADDR", settings.admin_addr, &error))?;
     let outbound = per_worker(&settings.outbound_addrs, "WEIR_OUTBOUND_ADDRS")?;
     let explicit = per_worker(&settings.explicit_proxy_addrs, "WEIR_EXPLICIT_PROXY_ADDRS")?;
@@ -230,6 +230,21 @@ fn listen_all(
     Ok(listeners)
 }
 
+/// `[::]` means every address of the pod, of both families: a kubelet asks at the pod's first one, whichever that is.
+/// Where the node has no IPv6, it means those of IPv4.
+fn listen_for_all(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    if addr.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        return listen(addr, Sharing::Nobody);
+    }
+    match listen_on(addr, Sharing::Nobody, OnlyV6::No) {
+        Err(error) if is_without_ipv6(&error) => {
+            let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, addr.port()));
+            listen(all, Sharing::Nobody)
+        }
+        listening => listening,
+    }
+}
+
 fn is_without_ipv6(error: &std::io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
@@ -245,11 +260,26 @@ enum Sharing {
 }
 
 fn listen(addr: SocketAddr, sharing: Sharing) -> std::io::Result<TcpListener> {
+    listen_on(addr, sharing, OnlyV6::Yes)
+}
+
+/// Whether a socket for IPv6 takes IPv4 as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnlyV6 {
+    Yes,
+    No,
+}
+
+fn listen_on(
+    addr: SocketAddr,
+    sharing: Sharing,
+    only_v6: OnlyV6,
+) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::Workers)?;
     if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(only_v6 == OnlyV6::Yes)?;
     }
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
@@ -294,3 +324,20 @@ const USAGE: u8 = 2;
 const FAILURE_OF_RUN: u8 = 125;
 /// Connections that wait to be accepted; the kernel cuts it down to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn the_admin_server_of_all_addresses_is_reached_by_either_family() {
+        let listener = listen_for_all("[::]:0".parse().unwrap()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, addr.port())).is_ok());
+        if addr.is_ipv6() {
+            assert!(TcpStream::connect((Ipv6Addr::LOCALHOST, addr.port())).is_ok());
+        }
+    }
+}

@@ -28,6 +28,7 @@ pub(crate) fn inlet() -> Inlet {
         patience: Patience::default(),
         draining,
         policies: Store::open(Sources::default()).0,
+        opaque_ports: Arc::default(),
         remembered: Arc::default(),
         connections: Arc::new(Connections::new(100, metrics)),
         ends: Ends::default(),
@@ -115,6 +116,17 @@ async fn an_opaque_port_is_connected_to_without_a_look() {
     let mut seen = [0; 16];
     peer.read_exact(&mut seen).await.unwrap();
     assert_eq!(&seen, b"GET / HTTP/1.1\r\n");
+}
+
+#[tokio::test]
+async fn an_opaque_port_of_the_pod_needs_no_policy() {
+    let (server, destination) = listener().await;
+    let mut inlet = inlet();
+    inlet.opaque_ports = [destination.port()].into();
+    inlet.patience.head_start = Duration::from_secs(1000);
+    let (_app, _serving) = dial(destination, &inlet).await;
+    // Without a byte from the application.
+    server.accept().await.unwrap();
 }
 
 #[tokio::test]

@@ -135,6 +135,22 @@ impl<'a> Reader<'a> {
         addrs.collect()
     }
 
+    /// Several, separated by commas.
+    pub(super) fn ports(&mut self, name: &'static str) -> Vec<u16> {
+        let value = self.text(name).unwrap_or_default();
+        let mut ports = Vec::new();
+        for entry in value.split(',').map(str::trim) {
+            match entry.parse() {
+                Ok(0) | Err(_) if !entry.is_empty() => {
+                    self.refuse(name, entry, "a port from 1 to 65535");
+                }
+                Ok(port) => ports.push(port),
+                Err(_) => {}
+            }
+        }
+        ports
+    }
+
     fn loopback(&mut self, name: &'static str, text: &str) -> Option<SocketAddr> {
         let addr = text.parse().ok();
         let loopback = addr.filter(|addr: &SocketAddr| addr.ip().is_loopback());
