@@ -388,6 +388,7 @@ const SPAWNERS: &[&str] = &[
     "control-api/src/server/connection.rs",
     "control-api/src/server/policy.rs",
     "control-api/src/store/file_watch.rs",
+    "k8s/src/webhook/listener.rs",
     "sidecar/src/admin/server.rs",
     "sidecar/src/app.rs",
     "sidecar/src/app/side.rs",

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::inject::PodSecurity;
 use crate::manifest::{self, ManifestError};
+use crate::serve::{ServeOptions, StartError};
 use crate::settings::{Settings, SettingsError};
 
 /// Puts weir's sidecar into pods.
@@ -28,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Inject manifests without a webhook: `weir-injector inject -f app.yaml | kubectl apply -f -`
     Inject(InjectOptions),
+    /// Serve the admission webhook
+    Serve(ServeOptions),
 }
 
 /// The options of `weir-injector inject`.
@@ -77,6 +80,9 @@ pub enum Failure {
     /// The manifest cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The webhook did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
 }
 
 impl From<PodSecurityLevel> for PodSecurity {
@@ -97,6 +103,15 @@ pub fn inject(options: &InjectOptions) -> Result<manifest::Manifest, Failure> {
     let text = read(&options.file)?;
     let pod_security = options.pod_security.into();
     Ok(manifest::inject_manifest(&text, pod_security, &settings)?)
+}
+
+/// Serves the webhook until it is told to end.
+///
+/// # Errors
+/// [`Failure`]
+pub fn serve(options: &ServeOptions) -> Result<(), Failure> {
+    let settings = settings(options.config.as_deref())?;
+    Ok(crate::serve::run(options, settings)?)
 }
 
 /// The settings of a file; the defaults where there is none.

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use k8s::cli::{self, Cli, Command, InjectOptions};
+use k8s::serve::ServeOptions;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Inject(options) => inject(&options),
+        Command::Serve(options) => serve(&options),
     }
 }
 
@@ -25,6 +27,19 @@ fn inject(options: &InjectOptions) -> ExitCode {
                 Err(error) => fail(&error),
             }
         }
+        Err(error) => fail(&error),
+    }
+}
+
+/// Logs go to standard error, a JSON object a line.
+fn serve(options: &ServeOptions) -> ExitCode {
+    tracing_subscriber::fmt()
+        .json()
+        .with_writer(io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    match cli::serve(options) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }

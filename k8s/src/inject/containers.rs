@@ -205,6 +205,8 @@ fn env(
     };
     set("WEIR_POLICY_FILE", &format!("{POLICY_DIR}/{POLICY_KEY}"));
     set("WEIR_STATE_DIR", STATE_DIR);
+    // The kubelet's probes come to the pod's first address, which may be of either family.
+    set("WEIR_ADMIN_ADDR", &format!("[::]:{ADMIN_PORT}"));
     set("WEIR_DRAIN_TIME", &drain_time(pod, options));
     set("WEIR_LOG_LEVEL", &options.log_level);
     set("WEIR_OPAQUE_PORTS", &options.opaque_ports);

@@ -1,0 +1,123 @@
+//! The admission webhook: reviews by HTTPS, and a plain port for metrics and probes beside it.
+//!
+//! | path | what |
+//! |---|---|
+//! | `POST /inject` | a pod of a namespace that allows redirect rules |
+//! | `POST /inject/restricted` | one of a namespace whose Pod Security forbids them; the webhook's configuration knows which |
+//! | `GET /metrics`, `/livez`, `/readyz` | on the other port |
+
+pub mod certificate;
+mod expiry;
+pub mod listener;
+pub mod metrics;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::time::Instant;
+
+use crate::inject::PodSecurity;
+use crate::review;
+use crate::settings::Settings;
+use metrics::Metrics;
+
+/// What requests are answered with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    ready: Arc<AtomicBool>,
+}
+
+impl Webhook {
+    /// Answers by `settings`, and is ready.
+    #[must_use]
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            metrics,
+            ready: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    /// From now on `/readyz` says no, so that requests go elsewhere; those that come are answered.
+    pub fn retire(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+    }
+
+    /// What is served to the API server.
+    pub fn reviews(&self) -> Router {
+        Router::new()
+            .route(
+                "/inject",
+                post(|State(webhook): State<Self>, request: Request| async move {
+                    webhook.answer(request, PodSecurity::AllowsNetAdmin).await
+                }),
+            )
+            .route(
+                "/inject/restricted",
+                post(|State(webhook): State<Self>, request: Request| async move {
+                    webhook.answer(request, PodSecurity::ForbidsNetAdmin).await
+                }),
+            )
+            .with_state(self.clone())
+    }
+
+    /// What is served to scrapers and the kubelet.
+    pub fn admin(&self) -> Router {
+        Router::new()
+            .route("/metrics", get(exposition))
+            .route("/livez", get(|| async { "alive\n" }))
+            .route("/readyz", get(readyz))
+            .with_state(self.clone())
+    }
+
+    async fn answer(&self, request: Request, pod_security: PodSecurity) -> Response {
+        let begun = Instant::now();
+        let (result, response) = self.reviewed(request.into_body(), pod_security).await;
+        self.metrics.answered(result, begun.elapsed());
+        response
+    }
+
+    async fn reviewed(&self, body: Body, pod_security: PodSecurity) -> (&'static str, Response) {
+        let refuse = |status: StatusCode, reason: String| {
+            tracing::warn!(%status, %reason, "a review was refused");
+            (MALFORMED, (status, format!("{reason}\n")).into_response())
+        };
+        let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
+            let reason = format!("the body broke off, or has more than {BODY_BYTES_MAX} bytes");
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, reason);
+        };
+        match review::answer(&body, pod_security, &self.settings) {
+            Ok(reviewed) => (reviewed.code, axum::Json(reviewed.answer).into_response()),
+            Err(error) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
+        }
+    }
+}
+
+async fn exposition(State(webhook): State<Webhook>) -> Response {
+    match webhook.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn readyz(State(webhook): State<Webhook>) -> (StatusCode, &'static str) {
+    if webhook.ready.load(Ordering::Relaxed) {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "ending\n")
+    }
+}
+
+/// Largest review in bytes: etcd takes objects of 1.5 MiB, and a review of an update has two.
+pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// The result, in the metric, of what is no review.
+pub const MALFORMED: &str = "malformed";

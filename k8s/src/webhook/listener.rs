@@ -1,0 +1,146 @@
+//! Accepts connections, few and not for ever, and ends them well.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tower::ServiceExt as _;
+
+/// What a port speaks.
+#[derive(Debug, Clone)]
+pub enum Security {
+    /// Plain HTTP.
+    None,
+    /// HTTPS, with the certificate that is current when a connection begins.
+    Tls(Arc<ArcSwap<ServerConfig>>),
+}
+
+/// Serves `router` until `stop` is true; then lets what has begun finish, for at most [`FINISH_MAX`].
+pub async fn serve(
+    listener: TcpListener,
+    security: Security,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let stopping = stop.clone();
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            // Cancel-safe: whatever was not accepted stays in the backlog.
+            (place, accepted) = accepted => match accepted {
+                Ok((socket, _)) => {
+                    let connection = connection(socket, security.clone(), router.clone(), stopping.clone());
+                    connections.spawn(async move {
+                        let _place = place;
+                        connection.await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(FINISH_MAX, all).await.is_err() {
+        tracing::warn!("connections were cut that did not end");
+    }
+}
+
+async fn connection(
+    socket: TcpStream,
+    security: Security,
+    router: Router,
+    stop: watch::Receiver<bool>,
+) {
+    // Without it small answers wait for the other side's acknowledgement. A socket that is gone says so when read.
+    socket.set_nodelay(true).ok();
+    let done = match security {
+        Security::None => http(TokioIo::new(socket), router, stop).await,
+        Security::Tls(config) => {
+            let acceptor = TlsAcceptor::from(config.load_full());
+            match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(socket)).await {
+                Ok(Ok(stream)) => http(TokioIo::new(stream), router, stop).await,
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+    };
+    if let Err(error) = done {
+        tracing::debug!(%error, "a connection failed");
+    }
+}
+
+async fn http<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>) -> io::Result<()>
+where
+    S: Read + Write + Unpin + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let router = router.clone();
+        async move {
+            let answer = router.oneshot(request.map(Body::new));
+            match tokio::time::timeout(REQUEST_MAX, answer).await {
+                Ok(answer) => answer.map_err(io::Error::other),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        }
+    });
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(stream, service);
+    tokio::pin!(serving);
+    tokio::select! {
+        biased;
+        served = serving.as_mut() => return served.map_err(io::Error::other),
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    serving.await.map_err(io::Error::other)
+}
+
+/// Longest that what has begun may take after the end was asked for.
+pub const FINISH_MAX: Duration = Duration::from_secs(10);
+
+/// Most connections at a time; the next waits in the backlog. An API server opens one for each review that is under way.
+const CONNECTIONS_MAX: usize = 512;
+
+/// Longest TLS handshake.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+
+/// Longest that a request may take; the API server gives up before that.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
+
+/// Longest that a connection may be idle, or a head take. An API server closes its own after 90 s, and should be first:
+/// a request that crosses our end fails a pod.
+const IDLE_MAX: Duration = Duration::from_mins(2);
+
+/// Largest request head in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Pause after an error of the listener, which is most likely a want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,269 @@
+//! `weir-injector serve` as an API server, a scraper and a kubelet meet it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and its helpers are tests too; other processes are waited for in real time"
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+/// Longest that anything here may take; the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running webhook, with its own certificate.
+struct Webhook {
+    child: Child,
+    reviews: SocketAddr,
+    admin: SocketAddr,
+    certs: tempfile::TempDir,
+    trusted: CertificateDer<'static>,
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Writes a new certificate for `localhost`.
+fn certify(directory: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(directory.join("tls.crt"), made.cert.pem()).unwrap();
+    fs::write(directory.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().clone()
+}
+
+impl Webhook {
+    fn start() -> Self {
+        let certs = tempfile::tempdir().unwrap();
+        let trusted = certify(certs.path());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_weir-injector"))
+            .args([
+                "serve",
+                "--addr",
+                "127.0.0.1:0",
+                "--admin-addr",
+                "127.0.0.1:0",
+            ])
+            .args(["--linger", "1", "--certs"])
+            .arg(certs.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+        let addr = |name: &str| said["fields"][name].as_str().unwrap().parse().unwrap();
+        let (reviews, admin) = (addr("reviews"), addr("admin"));
+        // A full pipe would stop it.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self {
+            child,
+            reviews,
+            admin,
+            certs,
+            trusted,
+        }
+    }
+
+    fn connect(
+        &self,
+        trusted: &CertificateDer<'static>,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let socket = TcpStream::connect(self.reviews).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let name = "localhost".try_into().unwrap();
+        StreamOwned::new(
+            ClientConnection::new(Arc::new(config), name).unwrap(),
+            socket,
+        )
+    }
+
+    /// Posts a body, and gives status and body of the answer.
+    fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
+        exchange(&mut self.connect(&self.trusted), path, body)
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        answer(&mut stream)
+    }
+
+    fn terminate(&self) {
+        let id = self.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(told.success());
+    }
+}
+
+fn exchange(
+    stream: &mut (impl std::io::Read + std::io::Write),
+    path: &str,
+    body: &[u8],
+) -> (u16, String) {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    // The handshake happens here.
+    if let Err(error) = stream.write_all(head.as_bytes()) {
+        return (0, error.to_string());
+    }
+    // A server that has refused already does not read on.
+    stream.write_all(body).ok();
+    stream.flush().ok();
+    answer(stream)
+}
+
+fn answer(stream: &mut impl std::io::Read) -> (u16, String) {
+    let mut text = Vec::new();
+    // TLS streams may end without a goodbye.
+    stream.read_to_end(&mut text).ok();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let status = text
+        .split(' ')
+        .nth(1)
+        .unwrap_or_default()
+        .parse()
+        .unwrap_or_default();
+    let (_, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+    (status, body.to_owned())
+}
+
+fn review() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reviews/replica.json");
+    fs::read(path).unwrap()
+}
+
+fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_true() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn reviews_are_answered_counted_and_refused_with_a_reason() {
+    let webhook = Webhook::start();
+    let (status, body) = webhook.post("/inject", &review());
+    assert_eq!(status, 200, "{body}");
+    let injected: Value = serde_json::from_str(&body).unwrap();
+    assert!(injected["response"]["patch"].is_string());
+    let (_, restricted) = webhook.post("/inject/restricted", &review());
+    assert!(restricted.contains("psa_forbids_net_admin"), "{restricted}");
+    let (status, body) = webhook.post("/inject", b"{}");
+    assert_eq!(status, 400);
+    assert!(
+        body.starts_with("not an AdmissionReview: missing field"),
+        "{body}"
+    );
+    let (status, _) = webhook.post("/inject", &vec![b' '; 3 * 1024 * 1024 + 1]);
+    assert_eq!(status, 413);
+    let service = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {"uid": "u", "operation": "CREATE", "kind": {"kind": "Service"}, "object": {}},
+    });
+    let (status, body) = webhook.post("/inject", service.to_string().as_bytes());
+    assert_eq!(status, 200);
+    assert!(
+        body.contains("\"allowed\":true") && !body.contains("patch"),
+        "{body}"
+    );
+    assert_eq!(webhook.post("/other", b"").0, 404);
+    let (_, metrics) = webhook.get("/metrics");
+    for line in [
+        "weir_injector_requests_total{result=\"injected\"} 2",
+        "weir_injector_requests_total{result=\"malformed\"} 2",
+        "weir_injector_requests_total{result=\"unsupported_resource\"} 1",
+        "weir_injector_request_duration_seconds_count 5",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    assert!(metrics.contains("weir_injector_cert_expiry_timestamp_seconds "));
+    assert_eq!(webhook.get("/livez").0, 200);
+    assert_eq!(webhook.get("/readyz").0, 200);
+}
+
+#[test]
+fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
+    let webhook = Webhook::start();
+    let loads = |result: &str| {
+        let line = format!("weir_injector_cert_loads_total{{result=\"{result}\"}}");
+        webhook.get("/metrics").1.contains(&line)
+    };
+    // The key of another certificate, as between two writes.
+    let key = webhook.certs.path().join("tls.key");
+    let kept = fs::read(&key).unwrap();
+    let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    fs::write(&key, other).unwrap();
+    until("the broken pair to be noticed", || loads("failed"));
+    assert_eq!(webhook.post("/inject", &review()).0, 200);
+    fs::write(&key, kept).unwrap();
+    let renewed = certify(webhook.certs.path());
+    until("the new certificate", || {
+        exchange(&mut webhook.connect(&renewed), "/inject", b"").0 == 400
+    });
+}
+
+#[test]
+fn a_webhook_that_is_told_to_end_answers_until_nobody_asks() {
+    let mut webhook = Webhook::start();
+    webhook.terminate();
+    until("not to be ready", || webhook.get("/readyz").0 == 503);
+    assert_eq!(webhook.post("/inject", &review()).0, 200);
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = webhook.child.try_wait().unwrap() {
+            assert!(status.success());
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn without_a_certificate_it_says_what_to_look_at() {
+    let nowhere = PathBuf::from("/nowhere");
+    let done = Command::new(env!("CARGO_BIN_EXE_weir-injector"))
+        .args(["serve", "--certs"])
+        .arg(nowhere)
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        said.contains("/nowhere/tls.crt") && said.contains("is the Secret"),
+        "{said}"
+    );
+}
