@@ -1,0 +1,97 @@
+//! The chart and the code say the same: options, defaults, version, ports, paths.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and its helpers are tests too"
+)]
+
+use std::collections::BTreeSet;
+
+use control_api::well_known;
+use k8s::options::{ANNOTATIONS, Options};
+use k8s::settings::Settings;
+use serde_json::{Value, json};
+
+const VALUES: &str = include_str!("../../helm/weir/values.yaml");
+const SCHEMA: &str = include_str!("../../helm/weir/values.schema.json");
+
+fn values() -> Value {
+    serde_yaml_ng::from_str(VALUES).unwrap()
+}
+
+#[test]
+fn the_charts_options_are_the_codes_defaults() {
+    let settings = json!({"options": values()["proxy"]["options"]}).to_string();
+    let options = Settings::parse(&settings).unwrap().options;
+    assert_eq!(options, Options::default());
+}
+
+#[test]
+fn the_schema_has_every_annotation_as_an_option() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let options = &schema["properties"]["proxy"]["properties"]["options"]["properties"];
+    let known: BTreeSet<&str> = ANNOTATIONS.iter().map(|known| known.name).collect();
+    let named: BTreeSet<&str> = options
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(named, known);
+}
+
+#[test]
+fn every_value_is_in_the_schema_and_has_a_comment() {
+    fn missing(values: &Value, schema: &Value, place: &str, into: &mut Vec<String>) {
+        let (Some(values), Some(known)) = (values.as_object(), schema["properties"].as_object())
+        else {
+            return;
+        };
+        assert_eq!(schema["additionalProperties"], false, "{place}");
+        for (name, value) in values {
+            match known.get(name) {
+                Some(schema) => missing(value, schema, &format!("{place}/{name}"), into),
+                None => into.push(format!("{place}/{name}")),
+            }
+        }
+    }
+    let mut unknown = Vec::new();
+    missing(
+        &values(),
+        &serde_json::from_str(SCHEMA).unwrap(),
+        "",
+        &mut unknown,
+    );
+    assert_eq!(unknown, [""; 0]);
+    let lines: Vec<&str> = VALUES.lines().collect();
+    for pair in lines.windows(2) {
+        let is_leaf = pair[1].split_once(": ").is_some() && !pair[1].contains('#');
+        assert!(
+            !is_leaf || pair[0].trim_start().starts_with("# -- "),
+            "no comment: {}",
+            pair[1]
+        );
+    }
+}
+
+#[test]
+fn the_charts_facts_are_the_well_known_ones() {
+    let chart: Value = serde_yaml_ng::from_str(include_str!("../../helm/weir/Chart.yaml")).unwrap();
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        values()["proxy"]["options"]["proxy-uid"],
+        well_known::PROXY_UID
+    );
+    let deployment = include_str!("../../helm/weir/templates/injector-deployment.yaml");
+    for fact in [
+        format!("{}/weir-injector", well_known::kubernetes::BINARY_DIR),
+        format!(
+            "name: {}, containerPort: {}",
+            well_known::kubernetes::ADMIN_PORT_NAME,
+            well_known::ADMIN_PORT
+        ),
+    ] {
+        assert!(deployment.contains(&fact), "{fact}");
+    }
+}
