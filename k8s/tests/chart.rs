@@ -7,8 +7,10 @@
 )]
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use control_api::well_known;
+use expect_test::expect_file;
 use k8s::options::{ANNOTATIONS, Options};
 use k8s::settings::Settings;
 use serde_json::{Value, json};
@@ -73,6 +75,40 @@ fn every_value_is_in_the_schema_and_has_a_comment() {
             pair[1]
         );
     }
+}
+
+/// The comments of the values, each with the place of its value.
+fn comments() -> Vec<(Vec<String>, String)> {
+    let mut found = Vec::new();
+    let mut place: Vec<String> = Vec::new();
+    let mut comment = None;
+    for line in VALUES.lines() {
+        let code = line.trim_start();
+        if let Some(text) = code.strip_prefix("# -- ") {
+            comment = Some(text.to_owned());
+        } else if let Some((name, _)) = code.split_once(':').filter(|_| !code.starts_with('#')) {
+            place.truncate((line.len() - code.len()) / 2);
+            place.push(name.to_owned());
+            found.extend(comment.take().map(|text| (place.clone(), text)));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_readme_has_every_value() {
+    let note = "<!-- Written by `UPDATE_EXPECT=1 cargo test --package k8s --test chart`. -->\n";
+    let readme = include_str!("../../helm/weir/README.md");
+    let (head, _) = readme.split_once(note).unwrap();
+    let mut page = format!("{head}{note}\n| value | default | meaning |\n|---|---|---|\n");
+    for (place, text) in comments() {
+        let default = place
+            .iter()
+            .fold(values(), |values, name| values[name].clone());
+        let name = place.join(".");
+        writeln!(page, "| `{name}` | `{default}` | {text} |").unwrap();
+    }
+    expect_file!["../../helm/weir/README.md"].assert_eq(&page);
 }
 
 #[test]
