@@ -33,6 +33,7 @@ const MALFORMED: &[(&str, &[u8])] = &[
     ("a NUL in a name", b"GET / HTTP/1.1\r\nHost: a\r\nX\0A: b\r\n\r\n"),
     ("no name", b"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n"),
     ("two hosts", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+    ("a host that is none", b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"),
     ("no host", b"GET / HTTP/1.1\r\nX-A: b\r\n\r\n"),
     ("a host in the target only", b"GET http://a/ HTTP/1.1\r\nX-A: b\r\n\r\n"),
 ];

@@ -23,6 +23,7 @@ fn http1_input() -> impl Iterator<Item = Refused> {
             | Violation::TransferEncoding
             | Violation::SeveralHosts
             | Violation::NoHost
+            | Violation::InvalidHost
             | Violation::ChunkSize
             | Violation::ChunkEnd
             | Violation::HeadTimeout

@@ -341,10 +341,10 @@ impl Head {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 let is_second = std::mem::replace(&mut self.has_host, true);
-                return if is_second {
-                    Err(Violation::SeveralHosts)
-                } else {
-                    Ok(())
+                return match value {
+                    _ if is_second => Err(Violation::SeveralHosts),
+                    _ if value.iter().all(|byte| may_be_in_a_host(*byte)) => Ok(()),
+                    _ => Err(Violation::InvalidHost),
                 };
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.asks_for_tunnel |= !self.is_http10,
@@ -381,6 +381,11 @@ impl Head {
             Framing::NoBody | Framing::Chunked => Err(Violation::TransferEncoding),
         }
     }
+}
+
+/// RFC 9110 §7.2: `uri-host [ ":" port ]`. What may stand in it, wherever: a name, an address, brackets, a port.
+fn may_be_in_a_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
 /// A field line's name and value.

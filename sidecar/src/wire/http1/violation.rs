@@ -19,6 +19,8 @@ pub enum Violation {
     SeveralHosts,
     /// No host in HTTP/1.1, whatever the target says (RFC 9112 §3.2).
     NoHost,
+    /// A host that cannot be one, such as `a b` or `a/b` (RFC 9112 §3.2).
+    InvalidHost,
     /// A chunk's size line is no hexadecimal number, or too long (RFC 9112 §7.1).
     ChunkSize,
     /// A chunk's data does not end where its size says (RFC 9112 §7.1).
@@ -33,7 +35,7 @@ pub enum Violation {
 
 impl Violation {
     /// All of them, for metrics.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::BareLineFeed,
         Self::FoldedField,
         Self::LengthAndCoding,
@@ -41,6 +43,7 @@ impl Violation {
         Self::TransferEncoding,
         Self::SeveralHosts,
         Self::NoHost,
+        Self::InvalidHost,
         Self::ChunkSize,
         Self::ChunkEnd,
         Self::HeadTooLarge,
@@ -59,6 +62,7 @@ impl Violation {
             Self::TransferEncoding => "transfer_encoding",
             Self::SeveralHosts => "several_hosts",
             Self::NoHost => "no_host",
+            Self::InvalidHost => "invalid_host",
             Self::ChunkSize => "chunk_size",
             Self::ChunkEnd => "chunk_end",
             Self::HeadTooLarge => "head_too_large",

@@ -36,6 +36,9 @@ fn violation(text: &str) -> Option<Violation> {
 fn messages_with_one_meaning_pass() {
     for text in [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: [2001:db8::7]:80\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: my_shop.test:8080\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
         "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -131,6 +134,18 @@ fn each_violation_is_found() {
             Violation::SeveralHosts,
         ),
         ("GET / HTTP/1.1\r\n\r\n", Violation::NoHost),
+        (
+            "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+            Violation::InvalidHost,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+            Violation::InvalidHost,
+        ),
+        (
+            "GET / HTTP/1.0\r\nHost: a@b\r\n\r\n",
+            Violation::InvalidHost,
+        ),
         ("GET http://a/ HTTP/1.1\r\nA: b\r\n\r\n", Violation::NoHost),
         ("CONNECT a:1 HTTP/1.1\r\n\r\n", Violation::NoHost),
         (
