@@ -87,8 +87,8 @@ async fn each_request_of_a_connection_goes_to_the_server_that_it_names() {
     let mut app = dial(&inlet()).await;
     for (name, addr) in [("one", one), ("two", two), ("one", one)] {
         let request = format!(
-            "GET http://{addr}/a?b HTTP/1.1\r\nHost: other\r\nProxy-Connection: keep-alive\r\n\
-             Proxy-Authorization: Basic c2VjcmV0\r\n\r\n"
+            "GET http://{addr}/a?b HTTP/1.1\r\nhost: other\r\nproxy-connection: keep-alive\r\n\
+             proxy-authorization: Basic c2VjcmV0\r\n\r\n"
         );
         let (status, body) = ask(&mut app, &request).await;
         assert_eq!(status, "HTTP/1.1 200 OK");
@@ -108,11 +108,11 @@ async fn calls_inside_a_tunnel_are_calls_like_any_other() {
     let mut app = dial(&inlet).await;
     let (status, _) = ask(
         &mut app,
-        &format!("CONNECT {addr} HTTP/1.1\r\nHost: {addr}\r\n\r\n"),
+        &format!("CONNECT {addr} HTTP/1.1\r\nhost: {addr}\r\n\r\n"),
     )
     .await;
     assert_eq!(status, "HTTP/1.1 200 OK");
-    let (status, body) = ask(&mut app, "GET /in HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+    let (status, body) = ask(&mut app, "GET /in HTTP/1.1\r\nhost: shop\r\n\r\n").await;
     assert_eq!(status, "HTTP/1.1 200 OK");
     assert!(
         body.contains("x-request-id: "),
@@ -134,7 +134,7 @@ async fn bytes_sent_with_the_connect_are_the_tunnels_first() {
     let (server, addr) = listener().await;
     let hello = client_hello(Some("shop.example"), 16_384);
     let mut app = dial(&inlet()).await;
-    let mut request = format!("CONNECT {addr} HTTP/1.1\r\nHost: {addr}\r\n\r\n").into_bytes();
+    let mut request = format!("CONNECT {addr} HTTP/1.1\r\nhost: {addr}\r\n\r\n").into_bytes();
     request.extend(&hello);
     app.write_all(&request).await.unwrap();
     let (status, _) = read_response(&mut app).await;
@@ -151,7 +151,7 @@ async fn a_server_that_speaks_first_in_a_tunnel_is_heard() {
     let mut app = dial(&inlet()).await;
     let (status, _) = ask(
         &mut app,
-        &format!("CONNECT {addr} HTTP/1.1\r\nHost: {addr}\r\n\r\n"),
+        &format!("CONNECT {addr} HTTP/1.1\r\nhost: {addr}\r\n\r\n"),
     )
     .await;
     assert_eq!(status, "HTTP/1.1 200 OK");
@@ -168,17 +168,17 @@ async fn a_tunnel_may_follow_a_call_on_the_same_connection() {
     let mut app = dial(&inlet()).await;
     let (status, _) = ask(
         &mut app,
-        &format!("GET http://{addr}/ HTTP/1.1\r\nHost: {addr}\r\n\r\n"),
+        &format!("GET http://{addr}/ HTTP/1.1\r\nhost: {addr}\r\n\r\n"),
     )
     .await;
     assert_eq!(status, "HTTP/1.1 200 OK");
     let (status, _) = ask(
         &mut app,
-        &format!("CONNECT {addr} HTTP/1.1\r\nHost: {addr}\r\n\r\n"),
+        &format!("CONNECT {addr} HTTP/1.1\r\nhost: {addr}\r\n\r\n"),
     )
     .await;
     assert_eq!(status, "HTTP/1.1 200 OK");
-    let (_, body) = ask(&mut app, "GET /in HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+    let (_, body) = ask(&mut app, "GET /in HTTP/1.1\r\nhost: shop\r\n\r\n").await;
     assert!(body.starts_with("one: GET /in"), "{body}");
 }
 
@@ -189,47 +189,47 @@ async fn what_the_proxy_cannot_do_is_explained() {
     let inlet = inlet();
     for (request, status, detail) in [
         (
-            "GET /a HTTP/1.1\r\nHost: shop\r\n\r\n".to_owned(),
+            "GET /a HTTP/1.1\r\nhost: shop\r\n\r\n".to_owned(),
             "400",
             "absolute target",
         ),
         (
-            "GET https://shop/ HTTP/1.1\r\nHost: shop\r\n\r\n".to_owned(),
+            "GET https://shop/ HTTP/1.1\r\nhost: shop\r\n\r\n".to_owned(),
             "400",
             "use CONNECT",
         ),
         (
-            "CONNECT shop HTTP/1.1\r\nHost: shop\r\n\r\n".to_owned(),
+            "CONNECT shop HTTP/1.1\r\nhost: shop\r\n\r\n".to_owned(),
             "400",
             "port",
         ),
         (
-            "GET http://no.invalid/ HTTP/1.1\r\nHost: no.invalid\r\n\r\n".to_owned(),
+            "GET http://no.invalid/ HTTP/1.1\r\nhost: no.invalid\r\n\r\n".to_owned(),
             "502",
             "no.invalid",
         ),
         (
-            "CONNECT no.invalid:443 HTTP/1.1\r\nHost: no.invalid\r\n\r\n".to_owned(),
+            "CONNECT no.invalid:443 HTTP/1.1\r\nhost: no.invalid\r\n\r\n".to_owned(),
             "502",
             "no.invalid",
         ),
         (
-            format!("CONNECT {refusing} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            format!("CONNECT {refusing} HTTP/1.1\r\nhost: a\r\n\r\n"),
             "502",
             "refused",
         ),
         (
-            format!("GET http://{refusing}/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+            format!("GET http://{refusing}/ HTTP/1.1\r\nhost: a\r\n\r\n"),
             "502",
             "refused",
         ),
         (
-            format!("CONNECT 127.0.0.1:{EXPLICIT_PROXY_PORT} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            format!("CONNECT 127.0.0.1:{EXPLICIT_PROXY_PORT} HTTP/1.1\r\nhost: a\r\n\r\n"),
             "403",
             "loop",
         ),
         (
-            format!("GET http://127.0.0.1:{EXPLICIT_PROXY_PORT}/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+            format!("GET http://127.0.0.1:{EXPLICIT_PROXY_PORT}/ HTTP/1.1\r\nhost: a\r\n\r\n"),
             "403",
             "loop",
         ),
@@ -248,11 +248,11 @@ async fn what_the_proxy_cannot_do_is_explained() {
 async fn a_refusal_leaves_the_connection_usable() {
     let addr = server("one").await;
     let mut app = dial(&inlet()).await;
-    let (line, _) = ask(&mut app, "GET /a HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+    let (line, _) = ask(&mut app, "GET /a HTTP/1.1\r\nhost: shop\r\n\r\n").await;
     assert!(line.starts_with("HTTP/1.1 400 "), "{line}");
     let (status, _) = ask(
         &mut app,
-        &format!("GET http://{addr}/ HTTP/1.1\r\nHost: {addr}\r\n\r\n"),
+        &format!("GET http://{addr}/ HTTP/1.1\r\nhost: {addr}\r\n\r\n"),
     )
     .await;
     assert_eq!(status, "HTTP/1.1 200 OK");

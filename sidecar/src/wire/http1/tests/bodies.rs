@@ -7,7 +7,7 @@ async fn a_known_length_stays_one_in_both_directions() {
     let mut rig = rig().await;
     say(
         &mut rig.app,
-        "PUT / HTTP/1.1\r\nHost: shop\r\nContent-Length: 5\r\n\r\nhe",
+        "PUT / HTTP/1.1\r\nhost: shop\r\ncontent-length: 5\r\n\r\nhe",
     )
     .await;
     let mut server = rig.accept().await;
@@ -20,7 +20,7 @@ async fn a_known_length_stays_one_in_both_directions() {
     hear(&mut server, "llo").await;
     say(
         &mut server,
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwo",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwo",
     )
     .await;
     hear(
@@ -38,7 +38,7 @@ async fn chunks_stay_chunks_in_both_directions_whatever_the_method() {
         let mut rig = rig().await;
         say(
             &mut rig.app,
-            &format!("{method} / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n"),
+            &format!("{method} / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n"),
         )
         .await;
         let mut server = rig.accept().await;
@@ -51,7 +51,7 @@ async fn chunks_stay_chunks_in_both_directions_whatever_the_method() {
         hear(&mut server, "0\r\n\r\n").await;
         say(
             &mut server,
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
         )
         .await;
         hear(
@@ -67,14 +67,14 @@ async fn chunks_stay_chunks_in_both_directions_whatever_the_method() {
 #[tokio::test]
 async fn a_post_without_a_body_is_not_given_one() {
     let mut rig = rig().await;
-    say(&mut rig.app, "POST / HTTP/1.1\r\nHost: shop\r\n\r\n").await;
+    say(&mut rig.app, "POST / HTTP/1.1\r\nhost: shop\r\n\r\n").await;
     let mut server = rig.accept().await;
     hear(&mut server, "POST / HTTP/1.1\r\nhost: shop\r\n\r\n").await;
     say(&mut server, OK).await;
     hear(&mut rig.app, OK_PASSED).await;
     say(
         &mut rig.app,
-        "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\n\r\n",
     )
     .await;
     hear(
@@ -86,13 +86,13 @@ async fn a_post_without_a_body_is_not_given_one() {
 
 #[tokio::test]
 async fn trailers_pass_in_both_directions_announced_or_not() {
-    for (asking, announced) in [("", ""), ("TE: trailers\r\n", "Trailer: X-Sum\r\n")] {
+    for (asking, announced) in [("", ""), ("te: trailers\r\n", "trailer: X-Sum\r\n")] {
         let mut rig = rig().await;
         say(
             &mut rig.app,
             &format!(
-                "POST / HTTP/1.1\r\nHost: shop\r\n{asking}{announced}Transfer-Encoding: chunked\r\n\r\n\
-                 1\r\na\r\n0\r\nX-Sum: 7\r\nHost: other\r\n\r\n"
+                "POST / HTTP/1.1\r\nhost: shop\r\n{asking}{announced}transfer-encoding: chunked\r\n\r\n\
+                 1\r\na\r\n0\r\nx-sum: 7\r\nhost: other\r\n\r\n"
             ),
         )
         .await;
@@ -104,8 +104,8 @@ async fn trailers_pass_in_both_directions_announced_or_not() {
         say(
             &mut server,
             &format!(
-                "HTTP/1.1 200 OK\r\n{announced}Transfer-Encoding: chunked\r\n\r\n\
-                 1\r\nb\r\n0\r\nX-Sum: 8\r\n\r\n"
+                "HTTP/1.1 200 OK\r\n{announced}transfer-encoding: chunked\r\n\r\n\
+                 1\r\nb\r\n0\r\nx-sum: 8\r\n\r\n"
             ),
         )
         .await;
@@ -132,11 +132,11 @@ async fn trailers_behind_a_large_body_pass() {
     let mut server = rig.accept().await;
     hear(&mut server, GET_SENT).await;
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
-    let body = format!("{}0\r\nX-Sum: 8\r\n\r\n", chunk.repeat(40));
+    let body = format!("{}0\r\nx-sum: 8\r\n\r\n", chunk.repeat(40));
     let sends = async {
         say(
             &mut server,
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
         )
         .await;
         say(&mut server, &body).await;
@@ -155,12 +155,12 @@ async fn trailers_behind_a_large_body_pass() {
 #[tokio::test]
 async fn an_http10_client_gets_no_trailers() {
     let mut rig = rig().await;
-    say(&mut rig.app, "GET / HTTP/1.0\r\nHost: shop\r\n\r\n").await;
+    say(&mut rig.app, "GET / HTTP/1.0\r\nhost: shop\r\n\r\n").await;
     let mut server = rig.accept().await;
     hear(&mut server, GET_SENT).await;
     say(
         &mut server,
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 8\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 8\r\n\r\n",
     )
     .await;
     hear_last(&mut rig.app, "HTTP/1.0 200 OK\r\n\r\nhi").await;
@@ -171,30 +171,30 @@ async fn responses_without_a_body_keep_their_head() {
     for (method, sent, passed) in [
         (
             "HEAD",
-            "200 OK\r\nContent-Length: 5",
+            "200 OK\r\ncontent-length: 5",
             "200 OK\r\ncontent-length: 5",
         ),
-        ("HEAD", "200 OK\r\nTransfer-Encoding: chunked", "200 OK"),
+        ("HEAD", "200 OK\r\ntransfer-encoding: chunked", "200 OK"),
         (
             "GET",
-            "204 No Content\r\nX-A: b",
+            "204 No Content\r\nx-a: b",
             "204 No Content\r\nx-a: b",
         ),
         (
             "GET",
-            "304 Not Modified\r\nContent-Length: 5",
+            "304 Not Modified\r\ncontent-length: 5",
             "304 Not Modified\r\ncontent-length: 5",
         ),
         (
             "GET",
-            "304 Not Modified\r\nETag: \"x\"",
+            "304 Not Modified\r\netag: \"x\"",
             "304 Not Modified\r\netag: \"x\"",
         ),
     ] {
         let mut rig = rig().await;
         say(
             &mut rig.app,
-            &format!("{method} / HTTP/1.1\r\nHost: shop\r\n\r\n"),
+            &format!("{method} / HTTP/1.1\r\nhost: shop\r\n\r\n"),
         )
         .await;
         let mut server = rig.accept().await;
@@ -232,8 +232,8 @@ async fn a_response_that_ends_with_its_connection_ends_with_a_last_chunk() {
 #[tokio::test]
 async fn a_response_that_breaks_off_is_not_made_a_whole_one() {
     for head in [
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab",
     ] {
         let mut rig = rig().await;
         say(&mut rig.app, GET).await;
@@ -252,12 +252,12 @@ async fn a_response_that_breaks_off_is_not_made_a_whole_one() {
 #[tokio::test]
 async fn a_response_that_breaks_off_resets_a_client_that_could_take_it_for_whole() {
     let mut rig = rig().await;
-    say(&mut rig.app, "GET / HTTP/1.0\r\nHost: shop\r\n\r\n").await;
+    say(&mut rig.app, "GET / HTTP/1.0\r\nhost: shop\r\n\r\n").await;
     let mut server = rig.accept().await;
     hear(&mut server, GET_SENT).await;
     say(
         &mut server,
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n",
     )
     .await;
     hear(&mut rig.app, "HTTP/1.0 200 OK\r\n\r\nhi").await;

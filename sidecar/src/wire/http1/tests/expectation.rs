@@ -3,7 +3,7 @@
 use super::*;
 
 const EXPECTING: &str =
-    "PUT / HTTP/1.1\r\nHost: shop\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    "PUT / HTTP/1.1\r\nhost: shop\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n";
 const EXPECTING_SENT: &str =
     "PUT / HTTP/1.1\r\nhost: shop\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n";
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -35,7 +35,7 @@ async fn a_final_response_takes_the_place_of_the_permission() {
     hear(&mut server, EXPECTING_SENT).await;
     say(
         &mut server,
-        "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 417 Expectation Failed\r\ncontent-length: 2\r\n\r\n",
     )
     .await;
     hear(
@@ -56,7 +56,7 @@ async fn a_success_before_the_body_is_a_permission_too() {
     say(&mut rig.app, EXPECTING).await;
     let mut server = rig.accept().await;
     hear(&mut server, EXPECTING_SENT).await;
-    say(&mut server, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await;
+    say(&mut server, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await;
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n";
     hear(&mut rig.app, CONTINUE).await;
     hear(&mut rig.app, head).await;
@@ -105,7 +105,7 @@ async fn interim_responses_come_before_the_final_one() {
 #[tokio::test]
 async fn an_http10_client_gets_no_interim_responses() {
     let mut rig = rig().await;
-    say(&mut rig.app, "GET / HTTP/1.0\r\nHost: shop\r\n\r\n").await;
+    say(&mut rig.app, "GET / HTTP/1.0\r\nhost: shop\r\n\r\n").await;
     let mut server = rig.accept().await;
     hear(&mut server, GET_SENT).await;
     say(

@@ -20,26 +20,26 @@ const TOO_LARGE: &str = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnect
 #[tokio::test]
 async fn heads_with_two_meanings_get_a_400_and_a_close() {
     for text in [
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
-        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: identity\r\n\r\n",
+        "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         "GET / HTTP/1.1\nHost: a\n\n",
-        "GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\rX: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nx: b\r\n c\r\n\r\n",
         "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        "GET / HTTP/1.1\r\nA: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\na: b\r\n\r\n",
         "GET http://shop/ HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nX\0: b\r\n\r\n",
-        "GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "G\u{e9}T / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nX\0: b\r\n\r\n",
+        "GET /\0 HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "G\u{e9}T / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET / HTTP/1.2\r\nhost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nX : b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n",
         "nonsense\r\n\r\n",
     ] {
         assert_eq!(refused(text).await, BAD_REQUEST, "{text:?}");
@@ -49,9 +49,9 @@ async fn heads_with_two_meanings_get_a_400_and_a_close() {
 #[tokio::test]
 async fn heads_over_the_limits_get_a_431_and_a_close() {
     let long = "x".repeat(64 * 1024);
-    let many = "A: b\r\n".repeat(101);
+    let many = "a: b\r\n".repeat(101);
     for text in [
-        format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\na: {long}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\n{many}\r\n"),
     ] {
         assert_eq!(refused(&text).await, TOO_LARGE);
@@ -64,7 +64,7 @@ async fn a_head_just_below_the_limit_passes() {
     let value = "x".repeat(64 * 1024 - 100);
     say(
         &mut rig.app,
-        &format!("GET / HTTP/1.1\r\nHost: shop\r\nA: {value}\r\n\r\n"),
+        &format!("GET / HTTP/1.1\r\nhost: shop\r\na: {value}\r\n\r\n"),
     )
     .await;
     let mut server = rig.accept().await;
@@ -75,7 +75,7 @@ async fn a_head_just_below_the_limit_passes() {
     .await;
     say(
         &mut server,
-        &format!("HTTP/1.1 200 OK\r\nA: {value}\r\nContent-Length: 0\r\n\r\n"),
+        &format!("HTTP/1.1 200 OK\r\na: {value}\r\ncontent-length: 0\r\n\r\n"),
     )
     .await;
     hear(
@@ -106,7 +106,7 @@ async fn a_bad_chunk_ends_the_request_on_both_sides() {
         "0\r\nA : b\r\n\r\n",
     ] {
         let mut rig = rig().await;
-        let head = "POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let head = "POST / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n";
         say(&mut rig.app, head).await;
         let mut server = rig.accept().await;
         hear(
@@ -158,7 +158,7 @@ async fn violations_are_counted_by_kind() {
     for (text, kind) in [
         ("GET / HTTP/1.1\nHost: a\n\n", Violation::BareLineFeed),
         (
-            "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n",
             Violation::Syntax,
         ),
     ] {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ASKING: &str = "GET /chat HTTP/1.1\r\nHost: shop\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const ASKING: &str = "GET /chat HTTP/1.1\r\nhost: shop\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\r\n";
 const ASKING_SENT: &str =
     "GET /chat HTTP/1.1\r\nhost: shop\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
 
@@ -15,7 +15,7 @@ async fn a_granted_upgrade_becomes_a_tunnel_with_half_closes() {
     // The first bytes of the new protocol come with the head.
     say(
         &mut server,
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Key: 1\r\n\r\n\n\0first",
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nx-key: 1\r\n\r\n\n\0first",
     )
     .await;
     let mut head = vec![0; 87];
@@ -48,7 +48,7 @@ async fn a_reset_in_a_tunnel_stays_a_reset() {
     let mut rig = rig().await;
     say(
         &mut rig.app,
-        "CONNECT shop:443 HTTP/1.1\r\nHost: shop:443\r\n\r\n",
+        "CONNECT shop:443 HTTP/1.1\r\nhost: shop:443\r\n\r\n",
     )
     .await;
     let mut server = rig.accept().await;
@@ -59,7 +59,7 @@ async fn a_reset_in_a_tunnel_stays_a_reset() {
     .await;
     say(
         &mut server,
-        "HTTP/1.1 200 Connected\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 Connected\r\ncontent-length: 5\r\n\r\nhello",
     )
     .await;
     hear(&mut rig.app, "HTTP/1.1 200 Connected\r\n\r\nhello").await;
@@ -87,7 +87,7 @@ async fn a_refused_connect_is_an_ordinary_response() {
     let mut rig = rig().await;
     say(
         &mut rig.app,
-        "CONNECT shop:443 HTTP/1.1\r\nHost: shop:443\r\n\r\n",
+        "CONNECT shop:443 HTTP/1.1\r\nhost: shop:443\r\n\r\n",
     )
     .await;
     let mut server = rig.accept().await;
@@ -98,7 +98,7 @@ async fn a_refused_connect_is_an_ordinary_response() {
     .await;
     say(
         &mut server,
-        "HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nhi",
+        "HTTP/1.1 407 No\r\ncontent-length: 2\r\n\r\nhi",
     )
     .await;
     hear(
@@ -115,7 +115,7 @@ async fn an_upgrade_to_h2c_is_not_passed_on() {
     let mut rig = rig().await;
     say(
         &mut rig.app,
-        "GET / HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: shop\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
     )
     .await;
     let mut server = rig.accept().await;
@@ -134,7 +134,7 @@ async fn a_demand_for_an_upgrade_keeps_the_protocols_name() {
     hear(&mut server, GET_SENT).await;
     say(
         &mut server,
-        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\nconnection: Upgrade\r\ncontent-length: 0\r\n\r\n",
     )
     .await;
     let mut bytes = vec![0; 1024];
@@ -151,7 +151,7 @@ async fn protocols_switched_unasked_are_malformed() {
     hear(&mut server, GET_SENT).await;
     say(
         &mut server,
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: x\r\n\r\n",
     )
     .await;
     hear(
