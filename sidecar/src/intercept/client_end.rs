@@ -24,7 +24,9 @@ pub enum Holder {
     Application,
     /// Nobody: it was closed, or its owner is dead.
     Nobody,
-    /// The kernel cannot be asked, or knows no such end: the application may be on another machine.
+    /// The kernel knows no such end: it is gone without a trace, or never was on this machine.
+    Missing,
+    /// The kernel cannot be asked.
     Unknown,
 }
 
@@ -91,7 +93,8 @@ impl ClientEnd {
             Ok(Some(end)) if !SENDING_ENDED.contains(&end.state) => Holder::Unknown,
             Ok(Some(end)) if end.inode == 0 => Holder::Nobody,
             Ok(Some(_)) => Holder::Application,
-            Ok(None) | Err(_) => Holder::Unknown,
+            Ok(None) => Holder::Missing,
+            Err(_) => Holder::Unknown,
         }
     }
 }
@@ -278,13 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_does_not_know_or_means_another_connection_is_unknown() {
+    fn what_is_another_connection_or_none_is_held_by_nobody_known() {
         let (client, _accepted, end) = connected("127.0.0.1:0");
         // Still sending, so not the one whose end was seen.
         assert_eq!(end.holder(), Holder::Unknown);
         drop(client);
         let elsewhere = SocketAddr::from(([203, 0, 113, 7], 80));
-        assert_eq!(end.ends.of(end.client, elsewhere).holder(), Holder::Unknown);
+        assert_eq!(end.ends.of(end.client, elsewhere).holder(), Holder::Missing);
         assert_eq!(
             Ends::default().of(end.client, end.dialled).holder(),
             Holder::Unknown

@@ -228,16 +228,16 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
 
     /// Decides what an end of stream during a call means.
     ///
-    /// One that has only ended its sending waits for its response, and gets it; what was begun for one that has gone is
-    /// cancelled. The kernel knows which it is. Where it cannot be asked, time has to tell: a client that shuts its
-    /// sending side down does so right after its request; one that gives up does so later, mostly when its patience ends.
+    /// One that has only ended its sending waits for its response, and gets it; what was begun for one that gave up is
+    /// cancelled. The kernel knows whether the client is still there. Where it is not, or the kernel cannot be asked, time
+    /// has to tell: a client that shuts its sending side down, or wants no answer at all, does so right after its request;
+    /// one that gives up does so later, mostly when its patience ends.
     fn end_of_stream(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_half_close = self.link.phase() == Phase::Calling
             && self.scanner.is_between_messages()
             && match self.client.holder() {
                 Holder::Application => true,
-                Holder::Nobody => false,
-                Holder::Unknown => self
+                Holder::Nobody | Holder::Missing | Holder::Unknown => self
                     .message_ended
                     .is_some_and(|ended| ended.elapsed() < HALF_CLOSE_DELAY_MAX),
             };

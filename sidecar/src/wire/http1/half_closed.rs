@@ -16,8 +16,10 @@ use crate::intercept::client_end::{ClientEnd, Holder};
 pub(super) struct HalfClosed {
     again: Pin<Box<Sleep>>,
     pause: Duration,
-    /// When it was known to be there.
+    /// When it was known to be there, or ended its sending.
     seen: Instant,
+    /// The kernel has known of it.
+    was_known: bool,
 }
 
 impl HalfClosed {
@@ -27,6 +29,7 @@ impl HalfClosed {
             again: Box::pin(tokio::time::sleep(PAUSE_MIN)),
             pause: PAUSE_MIN,
             seen: Instant::now(),
+            was_known: false,
         }
     }
 
@@ -35,10 +38,14 @@ impl HalfClosed {
         while self.again.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             match client.holder() {
-                Holder::Application => self.seen = now,
-                Holder::Nobody => return Poll::Ready(()),
-                Holder::Unknown if now - self.seen >= UNKNOWN_MAX => return Poll::Ready(()),
-                Holder::Unknown => {}
+                Holder::Application => (self.seen, self.was_known) = (now, true),
+                Holder::Missing if self.was_known => return Poll::Ready(()),
+                Holder::Nobody if now - self.seen >= GONE_MAX => return Poll::Ready(()),
+                Holder::Nobody => self.pause = GONE_MAX / 2,
+                Holder::Missing | Holder::Unknown if now - self.seen >= UNKNOWN_MAX => {
+                    return Poll::Ready(());
+                }
+                Holder::Missing | Holder::Unknown => {}
             }
             self.pause = (self.pause * 2).min(PAUSE_MAX);
             self.again.as_mut().reset(now + self.pause);
@@ -52,5 +59,8 @@ impl HalfClosed {
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Between two questions later on: how long a client that was killed may hold a place at a server that never answers.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a request lives whose sender closed right behind it. Some want no answer, and send what they send for its effect:
+/// without weir the server would have got it.
+const GONE_MAX: Duration = Duration::from_millis(500);
 /// How long a client is taken for one that waits where the kernel cannot be asked.
 pub(super) const UNKNOWN_MAX: Duration = Duration::from_mins(1);
