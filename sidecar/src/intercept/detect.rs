@@ -85,16 +85,16 @@ fn request_line(bytes: &[u8]) -> Verdict {
         Compared::Different => bytes,
     };
     let Some(method_length) = line.iter().position(|byte| !is_method_byte(*byte)) else {
-        return if line.len() > METHOD_BYTES_MAX {
+        return if line.len() > METHOD_BYTES_MAX || !may_be_method(line) {
             Verdict::Opaque
         } else {
             Verdict::NeedMore
         };
     };
-    let Some((_, [b' ', target @ ..])) = line.split_at_checked(method_length) else {
+    let Some((method, [b' ', target @ ..])) = line.split_at_checked(method_length) else {
         return Verdict::Opaque;
     };
-    if method_length == 0 || method_length > METHOD_BYTES_MAX {
+    if method.is_empty() || method.len() > METHOD_BYTES_MAX || !may_be_method(method) {
         return Verdict::Opaque;
     }
     if !target.first().is_none_or(|first| is_target_start(*first)) {
@@ -138,10 +138,21 @@ fn compare<'a>(bytes: &'a [u8], start: &[u8]) -> Compared<'a> {
     }
 }
 
-/// Methods are tokens, in any case (RFC 9110 §9.1, §5.6.2): whoever sends `patch` for `PATCH` still speaks HTTP, and whether
-/// the server takes it is the server's affair.
+/// Methods are tokens (RFC 9110 §9.1, §5.6.2).
 fn is_method_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether a word may be a method, or the beginning of one: any in upper case, and the registered ones in lower case too.
+///
+/// Whoever sends `patch` for `PATCH` speaks HTTP, and whether the server takes it is the server's affair. Other words in
+/// lower case belong to protocols whose clients may wait behind them (`ruok`), and are not waited for.
+fn may_be_method(word: &[u8]) -> bool {
+    let begins = |method: &&[u8]| {
+        let start = method.get(..word.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(word))
+    };
+    !word.iter().any(u8::is_ascii_lowercase) || METHODS.iter().any(begins)
 }
 
 /// Origin-form, asterisk-form, or the start of a scheme, a host name or an address (RFC 9112 §3.2).
@@ -159,6 +170,10 @@ fn is_target_byte(byte: u8) -> bool {
 pub const LOOK_BYTES_MAX: usize = 16 * 1024;
 /// The longest registered method has 17 letters (`UPDATEREDIRECTREF`).
 const METHOD_BYTES_MAX: usize = 24;
+/// Of RFC 9110 §9.3 and RFC 5789.
+const METHODS: [&[u8]; 9] = [
+    b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE",
+];
 /// A target this long after a method is HTTP, although its version has not come yet.
 const TARGET_BYTES_CONVINCING: usize = 4 * 1024;
 /// Of RFC 9113 §3.4.

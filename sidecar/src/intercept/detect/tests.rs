@@ -91,6 +91,8 @@ fn other_protocols_are_opaque_as_soon_as_they_differ() {
         b"*1\r\n$4\r\nPING\r\n",
         b"get foo\r\n",
         b"set foo 0 0 5\r\n",
+        b"ruok",
+        b"auth x",
         b"<A> / HTTP/1.1\r\n",
         b"CONNECT {\"verbose\":false}\r\n",
         b"OPTIONS * RTSP/1.0\r\n",
