@@ -164,8 +164,10 @@ impl Idle {
 
     /// Closes all that wait.
     pub(super) fn close_all(&self) {
-        for waiting in self.lock().queues.drain().flat_map(|(_, queue)| queue) {
-            waiting.connection.close();
+        let queues = std::mem::take(&mut self.lock().queues);
+        for queue in queues.into_values() {
+            self.metrics.were_idle(queue.len());
+            queue.iter().for_each(|waiting| waiting.connection.close());
         }
     }
 
