@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::intercept::handover::WORKERS_MAX;
 use crate::upstream::connect;
 pub use reader::InvalidSetting;
 use reader::Reader;
@@ -161,7 +162,7 @@ impl Settings {
     pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<InvalidSetting>> {
         let mut read = Reader::new(&get);
         let settings = Self {
-            workers: read.number("WEIR_WORKERS", 1, 64),
+            workers: read.number("WEIR_WORKERS", 1, WORKERS_MAX),
             outbound_addrs: read.loopback_addrs("WEIR_OUTBOUND_ADDRS"),
             explicit_proxy_addrs: read.loopback_addrs("WEIR_EXPLICIT_PROXY_ADDRS"),
             admin_addr: read.addr("WEIR_ADMIN_ADDR"),

@@ -19,8 +19,12 @@ use serde::{Deserialize, Serialize};
 /// Longest message, in bytes. The longest in use carries one error's text.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// Most descriptors with one message. The kernel's own bound is 253 (`SCM_MAX_FD`).
-pub const DESCRIPTORS_MAX: usize = 64;
+/// Most descriptors with one message: listeners of two families for the most workers, two DNS sockets, and the one that
+/// asks for the sockets' owners. The kernel's own bound is 253 (`SCM_MAX_FD`).
+pub const DESCRIPTORS_MAX: usize = 2 * WORKERS_MAX + 2 + 1;
+
+/// Most workers that a proxy may have.
+pub const WORKERS_MAX: usize = 64;
 
 /// From the namespace's process (the keeper) to weir.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
