@@ -9,6 +9,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Ids, header_value, is_id, only, parse_hex, write_hex};
+use crate::http::unindexed;
 use crate::telemetry::record::{SpanId, TraceId};
 
 /// How a caller uses B3; the server gets the same.
@@ -105,11 +106,11 @@ impl B3 {
         };
         if self.form != Form::Multi {
             let fields = [digits, b"-", &span_id, b"-", state.letter()].concat();
-            headers.insert(SINGLE, header_value(&fields));
+            headers.insert(SINGLE, unindexed(header_value(&fields)));
         }
         if self.form != Form::Single {
-            headers.insert(TRACE_ID, header_value(digits));
-            headers.insert(SPAN_ID, header_value(&span_id));
+            headers.insert(TRACE_ID, unindexed(header_value(digits)));
+            headers.insert(SPAN_ID, unindexed(header_value(&span_id)));
             match state {
                 // Debug implies the decision, which is then not sent.
                 State::Debug => headers.insert(FLAGS, HeaderValue::from_static("1")),

@@ -39,6 +39,10 @@ impl Attempts {
         let spent = now - self.call.begun;
         let own = self.call.rule.deadline.map(|own| own.saturating_sub(spent));
         let time_left = time_left.into_iter().chain(own).min();
+        if time_left.is_some_and(|left| left.is_zero()) {
+            // Enforced, its deadline would have ended it: no retry would have been asked for.
+            return;
+        }
         let Destination {
             counters,
             observed_budget,
