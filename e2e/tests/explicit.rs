@@ -181,7 +181,7 @@ fn a_connection_that_was_not_redirected_is_refused() {
 }
 
 #[test]
-fn the_demos_client_passes_weir_where_namespaces_are_forbidden() {
+fn the_demos_client_uses_the_proxy_that_its_environment_names() {
     let origin = Origin::start(&[]);
     let mut command = Command::new(binaries::weir());
     command

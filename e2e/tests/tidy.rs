@@ -169,7 +169,7 @@ fn modules_of_the_sidecar_use_only_those_above_them() {
         if path.ends_with("tests.rs") {
             continue;
         }
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = code(&text);
         for (number, line) in code
             .lines()
             .enumerate()
@@ -252,7 +252,7 @@ fn functions_fit_a_screen() {
 fn files_hold_one_concept() {
     let mut problems = Vec::new();
     for (path, text) in all() {
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = code(&text);
         let length = code.lines().count();
         let is_test =
             path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
@@ -275,7 +275,7 @@ fn modules_are_files_beside_their_folders() {
 
 /// Lines of a file's code that contain one of `words`, tests and comments apart.
 fn lines_with(path: &Path, text: &str, words: &[&str]) -> Vec<String> {
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let code = code(text);
     code.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim_start().starts_with("//"))
@@ -375,7 +375,7 @@ fn only_the_wiring_makes_what_there_is_one_of() {
         .filter(|(path, _)| room(path).is_some_and(|room| room != "app"))
         .flat_map(|(path, text)| {
             // A test fixture stands beside what it makes.
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let code = code(&text);
             lines_with(path, code, &words)
         })
         .collect();
@@ -422,7 +422,7 @@ fn tasks_are_started_only_where_they_have_an_owner() {
             !SPAWNERS.iter().any(|place| path.starts_with(place)) && !path.contains("under_loom")
         })
         .flat_map(|(path, text)| {
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let code = code(&text);
             lines_with(path, code, &words)
         })
         .collect();
@@ -445,7 +445,7 @@ fn tasks_end_with_the_set_that_owns_them() {
             !WITHOUT_A_SET.iter().any(|place| path.starts_with(place))
         })
         .flat_map(|(path, text)| {
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let code = code(&text);
             lines_with(path, code, &["tokio::spawn("])
         })
         .collect();
@@ -465,4 +465,15 @@ fn the_code_map_has_every_room_in_its_order() {
         .filter(|name| !name.is_empty())
         .collect();
     assert_eq!(named, ROOMS);
+}
+
+/// A file's code: what stands before its tests, or what tests use, at the foot. A `mod tests;` in the list of modules ends
+/// nothing.
+fn code(text: &str) -> &str {
+    let mut marks = text.match_indices("#[cfg(test)]\n");
+    let foot = marks.find(|(at, mark)| {
+        let next = text[at + mark.len()..].lines().next().unwrap_or_default();
+        next.contains("mod ") && next.ends_with('{')
+    });
+    foot.map_or(text, |(at, _)| &text[..at])
 }
