@@ -270,11 +270,7 @@ enum OnlyV6 {
     No,
 }
 
-fn listen_on(
-    addr: SocketAddr,
-    sharing: Sharing,
-    only_v6: OnlyV6,
-) -> std::io::Result<TcpListener> {
+fn listen_on(addr: SocketAddr, sharing: Sharing, only_v6: OnlyV6) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::Workers)?;
