@@ -375,7 +375,7 @@ fn only_the_wiring_makes_what_there_is_one_of() {
         .filter(|(path, _)| room(path).is_some_and(|room| room != "app"))
         .flat_map(|(path, text)| {
             // A test fixture stands beside what it makes.
-            let code = code(&text);
+            let code = code(text);
             lines_with(path, code, &words)
         })
         .collect();
@@ -422,7 +422,7 @@ fn tasks_are_started_only_where_they_have_an_owner() {
             !SPAWNERS.iter().any(|place| path.starts_with(place)) && !path.contains("under_loom")
         })
         .flat_map(|(path, text)| {
-            let code = code(&text);
+            let code = code(text);
             lines_with(path, code, &words)
         })
         .collect();
@@ -445,7 +445,7 @@ fn tasks_end_with_the_set_that_owns_them() {
             !WITHOUT_A_SET.iter().any(|place| path.starts_with(place))
         })
         .flat_map(|(path, text)| {
-            let code = code(&text);
+            let code = code(text);
             lines_with(path, code, &["tokio::spawn("])
         })
         .collect();
