@@ -167,7 +167,9 @@ impl Idle {
         let queues = std::mem::take(&mut self.lock().queues);
         for queue in queues.into_values() {
             self.metrics.were_idle(queue.len());
-            queue.iter().for_each(|waiting| waiting.connection.close());
+            for waiting in queue {
+                waiting.connection.close();
+            }
         }
     }
 

@@ -134,18 +134,6 @@ fn each_violation_is_found() {
             Violation::SeveralHosts,
         ),
         ("GET / HTTP/1.1\r\n\r\n", Violation::NoHost),
-        (
-            "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
-            Violation::InvalidHost,
-        ),
-        (
-            "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
-            Violation::InvalidHost,
-        ),
-        (
-            "GET / HTTP/1.0\r\nHost: a@b\r\n\r\n",
-            Violation::InvalidHost,
-        ),
         ("GET http://a/ HTTP/1.1\r\nA: b\r\n\r\n", Violation::NoHost),
         ("CONNECT a:1 HTTP/1.1\r\n\r\n", Violation::NoHost),
         (
@@ -168,6 +156,16 @@ fn each_violation_is_found() {
         ),
     ] {
         assert_eq!(violation(text), Some(expected), "{text:?}");
+    }
+}
+
+#[test]
+fn a_host_that_cannot_be_one_is_found() {
+    for host in ["a b", "a/b", "a@b", "a?b", "\u{e9}"] {
+        for version in ["HTTP/1.1", "HTTP/1.0"] {
+            let text = format!("GET / {version}\r\nHost: {host}\r\n\r\n");
+            assert_eq!(violation(&text), Some(Violation::InvalidHost), "{text}");
+        }
     }
 }
 
