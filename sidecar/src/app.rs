@@ -117,7 +117,7 @@ impl App {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub fn start(
-        settings: Settings,
+        mut settings: Settings,
         telemetry: telemetry::settings::Settings,
         sockets: Sockets,
     ) -> Result<Self, StartError> {
@@ -136,7 +136,7 @@ impl App {
         let (policies, file_watch) = Store::open(sources);
         let (drain, draining) = drain::channel();
         let (stop, stopping) = watch::channel(Stop::No);
-        let connections = connections(&settings, &telemetry);
+        let connections = connections(&mut settings, &telemetry);
         let parts = Parts {
             shared: Arc::new(Shared {
                 policies,
@@ -199,8 +199,8 @@ impl App {
     }
 }
 
-/// The application's connections: as many as are wanted, or as there are descriptors for.
-fn connections(settings: &Settings, telemetry: &Telemetry) -> Arc<Connections> {
+/// The application's connections: as many as are wanted, or as there are descriptors for. Those to servers may be as many.
+fn connections(settings: &mut Settings, telemetry: &Telemetry) -> Arc<Connections> {
     let descriptors = descriptors::raise();
     let wanted = settings.connections_max;
     let most = descriptors::connections_max(wanted, descriptors, settings.workers);
@@ -212,6 +212,7 @@ fn connections(settings: &Settings, telemetry: &Telemetry) -> Arc<Connections> {
             "the limit of open files bounds connections"
         );
     }
+    settings.upstream.open_max = most.div_ceil(settings.workers);
     Arc::new(Connections::new(most, Arc::clone(telemetry.metrics())))
 }
 

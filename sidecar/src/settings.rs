@@ -175,6 +175,7 @@ impl Settings {
                 connect_timeout: read.duration("WEIR_CONNECT_TIMEOUT"),
                 idle_timeout: read.duration("WEIR_IDLE_TIMEOUT"),
                 idle_max: read.number("WEIR_IDLE_CONNECTIONS_MAX", 0, 65_536),
+                open_max: usize::MAX,
                 header_bytes_max: read.number("WEIR_HEADER_BYTES_MAX", 8192, 1 << 20),
                 inside: None,
                 metrics: Arc::default(),

@@ -21,6 +21,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Most unused connections kept per address.
     pub idle_max: usize,
+    /// Most HTTP/1 connections of a worker, to all addresses: while there are more, none is kept unused.
+    pub open_max: usize,
     /// Largest header section accepted, in bytes.
     pub header_bytes_max: usize,
     /// The way into the namespace of `weir run`, where the application itself listens.
@@ -35,6 +37,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(4),
             idle_max: 256,
+            open_max: usize::MAX,
             header_bytes_max: 64 * 1024,
             inside: None,
             metrics: Arc::default(),

@@ -53,11 +53,7 @@ impl Pool {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self(Arc::new(Shared {
-            idle: Arc::new(Idle::new(
-                settings.idle_max,
-                settings.idle_timeout,
-                Arc::clone(&settings.metrics),
-            )),
+            idle: Arc::new(Idle::new(&settings)),
             drivers: Drivers::new(settings.header_bytes_max, Arc::clone(&settings.metrics)),
             settings,
         }))

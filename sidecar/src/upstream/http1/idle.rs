@@ -12,11 +12,13 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::connect::Settings;
 
 /// Unused connections by address.
 #[derive(Debug)]
 pub(super) struct Idle {
     max: usize,
+    open_max: usize,
     timeout: Duration,
     /// Where they are counted as unused.
     metrics: Arc<Metrics>,
@@ -73,12 +75,13 @@ struct Waiting {
 }
 
 impl Idle {
-    /// At most `max` connections an address, each for `timeout`.
-    pub(super) fn new(max: usize, timeout: Duration, metrics: Arc<Metrics>) -> Self {
+    /// None yet.
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            max,
-            timeout,
-            metrics,
+            max: settings.idle_max,
+            open_max: settings.open_max,
+            timeout: settings.idle_timeout,
+            metrics: Arc::clone(&settings.metrics),
             state: Mutex::default(),
         }
     }
@@ -105,11 +108,11 @@ impl Idle {
 
     /// Keeps a connection for the next call; the oldest of its address makes room.
     pub(super) fn put(&self, connection: Arc<Connection>) {
-        if self.max == 0 {
+        let mut state = self.lock();
+        if self.max == 0 || state.open > self.open_max {
             connection.close();
             return;
         }
-        let mut state = self.lock();
         let queue = state.queues.entry(connection.addr()).or_default();
         if queue.len() >= self.max
             && let Some(oldest) = queue.pop_front()

@@ -430,3 +430,24 @@ async fn tasks_of_ended_connections_are_freed_although_no_other_is_opened() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn no_connection_is_kept_while_there_are_too_many() {
+    let settings = Settings {
+        open_max: 1,
+        ..Settings::default()
+    };
+    let rig = rig_with(settings).await;
+    let answers = [rig.send(get()), rig.send(get())];
+    for _ in 0..2 {
+        let mut server = rig.accept().await;
+        hear_head(&mut server).await;
+        server.write_all(OK.as_bytes()).await.unwrap();
+        // Closed by us, or kept: then the test ends with one.
+        tokio::spawn(async move { server.read(&mut [0; 1]).await });
+    }
+    for answer in answers {
+        within(answer).await.unwrap().unwrap();
+    }
+    assert!(rig.pool.0.idle.count(rig.addr) <= 1);
+}
