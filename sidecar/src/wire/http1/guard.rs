@@ -36,7 +36,7 @@ pub(super) struct Guard<IO> {
     message_ended: Option<Instant>,
     /// Runs while a header section is unfinished.
     head_timer: Option<Pin<Box<Sleep>>>,
-    /// From a half-close to the first byte of its response.
+    /// From a half-close on.
     half_closed: Option<HalfClosed>,
     /// Runs once the connection was shut down with bytes still to come.
     linger_timer: Option<Pin<Box<Sleep>>>,
@@ -259,8 +259,14 @@ impl<IO: AsyncRead + Unpin> Guard<IO> {
         self.link.wait(cx.waker());
         match &mut self.half_closed {
             Some(half_closed) => half_closed.poll_gone(&self.client, cx).map(Ok),
-            // Once bytes are written, the system tells the two apart.
             None => Poll::Pending,
+        }
+    }
+
+    /// Bytes go to a client that may be half-closed.
+    fn answers_half_closed(&mut self) {
+        if let Some(half_closed) = &mut self.half_closed {
+            half_closed.answered();
         }
     }
 
@@ -333,7 +339,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.half_closed = None;
+        this.answers_half_closed();
         if this.link.trailers.waits() {
             let buffers = [io::IoSlice::new(buf)];
             let written = this.link.trailers.poll_write(&mut this.io, cx, &buffers);
@@ -351,7 +357,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.half_closed = None;
+        this.answers_half_closed();
         if this.link.trailers.waits() {
             let written = this.link.trailers.poll_write(&mut this.io, cx, bufs);
             this.link.set_blocked(written.is_pending());

@@ -1,4 +1,4 @@
-//! A client that has ended its sending, and waits for its response.
+//! A client that has ended its sending, and waits for its response, or for more of it.
 //!
 //! It may go while it waits, without a sign on the connection: it has said its last word already, and nothing is written
 //! to it that it could answer with a reset. So the kernel is asked again and again who holds its end.
@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::intercept::client_end::{ClientEnd, Holder};
 
-/// One such client, from its end of stream to the first byte of its response.
+/// One such client, from its end of stream on.
 #[derive(Debug)]
 pub(super) struct HalfClosed {
     again: Pin<Box<Sleep>>,
@@ -20,6 +20,8 @@ pub(super) struct HalfClosed {
     seen: Instant,
     /// The kernel has known of it.
     was_known: bool,
+    /// Bytes of its response were written: where it has gone, the next write says so.
+    is_answered: bool,
 }
 
 impl HalfClosed {
@@ -30,7 +32,14 @@ impl HalfClosed {
             pause: PAUSE_MIN,
             seen: Instant::now(),
             was_known: false,
+            is_answered: false,
         }
+    }
+
+    /// Bytes of its response are written. From now on only the kernel's word ends the wait: a response may be silent for
+    /// longer than anybody waits for its beginning.
+    pub(super) fn answered(&mut self) {
+        self.is_answered = true;
     }
 
     /// Ready when the client has gone, or nothing was known of it for too long.
@@ -42,10 +51,11 @@ impl HalfClosed {
                 Holder::Missing if self.was_known => return Poll::Ready(()),
                 Holder::Nobody if now - self.seen >= GONE_MAX => return Poll::Ready(()),
                 Holder::Nobody => self.pause = GONE_MAX / 2,
-                Holder::Missing | Holder::Unknown if now - self.seen >= UNKNOWN_MAX => {
-                    return Poll::Ready(());
+                Holder::Missing | Holder::Unknown => {
+                    if !self.is_answered && now - self.seen >= UNKNOWN_MAX {
+                        return Poll::Ready(());
+                    }
                 }
-                Holder::Missing | Holder::Unknown => {}
             }
             self.pause = (self.pause * 2).min(PAUSE_MAX);
             self.again.as_mut().reset(now + self.pause);

@@ -36,6 +36,21 @@ async fn a_client_that_goes_while_it_waits_half_closed_cancels_its_call() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_half_closed_amid_a_silent_response_cancels_the_rest() {
+    let mut rig = rig().await;
+    say(&mut rig.app, GET).await;
+    let mut server = rig.accept().await;
+    hear(&mut server, GET_SENT).await;
+    rig.app.shutdown().await.unwrap();
+    let beginning = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe";
+    say(&mut server, beginning).await;
+    hear(&mut rig.app, beginning).await;
+    drop(rig.app);
+    hear_last(&mut server, "").await;
+    within(rig.served).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_half_close_that_came_with_the_request_is_no_reason_to_give_up() {
     let (mut app, ours) = pair().await;
     app.shutdown().await.unwrap();
