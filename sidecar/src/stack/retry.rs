@@ -366,19 +366,19 @@ impl Source {
     fn new(call: &Call, head: Parts, body: Body, kept_bytes: &Arc<ByteBudget>) -> Self {
         let retry = &call.rule.retry;
         // A tunnel's bytes are not a body that could be sent again.
-        let may_repeat = retry.attempts > 1 && !call.is_upgrade;
-        match call.rule.mode {
-            Mode::Off => Self::Once(Some(Box::new((head, body)))),
-            Mode::Enforce | Mode::Observe if !may_repeat => {
-                Self::Once(Some(Box::new((head, body))))
-            }
-            Mode::Enforce | Mode::Observe if body.is_end_stream() => Self::Bodiless(head),
-            Mode::Enforce => Self::Kept(
-                head,
-                Replayable::new(body, retry.body_bytes_max, Arc::clone(kept_bytes)),
-            ),
-            Mode::Observe => Self::Kept(head, Replayable::measured(body, retry.body_bytes_max)),
+        let may_repeat = call.rule.mode != Mode::Off && retry.attempts > 1 && !call.is_upgrade;
+        if !may_repeat {
+            return Self::Once(Some(Box::new((head, body))));
         }
+        if body.is_end_stream() {
+            return Self::Bodiless(head);
+        }
+        let body = if call.is_enforced() {
+            Replayable::new(body, retry.body_bytes_max, Arc::clone(kept_bytes))
+        } else {
+            Replayable::measured(body, retry.body_bytes_max)
+        };
+        Self::Kept(head, body)
     }
 
     fn next(&mut self) -> Option<(Parts, Body)> {
