@@ -10,6 +10,20 @@ pub const ADMIN_PORT: u16 = 19402;
 pub const EXPLICIT_PROXY_PORT: u16 = 19403;
 /// TCP port of the control API; opened on loopback only when asked for, and then with a bearer token.
 pub const CONTROL_PORT: u16 = 19404;
+/// The variables by which HTTP clients are told of a proxy. Lower case for curl and wget (which ignore `HTTP_PROXY`,
+/// because a CGI program could be tricked with it), upper case for most others, `grpc_proxy` for gRPC's C core.
+pub const PROXY_VARIABLES: [&str; 7] = [
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "grpc_proxy",
+];
+
+/// The variables that make an exception of addresses.
+pub const NO_PROXY_VARIABLES: [&str; 3] = ["no_proxy", "NO_PROXY", "no_grpc_proxy"];
 /// The control API's Unix socket in a pod.
 pub const CONTROL_SOCKET: &str = "/run/weir/control.sock";
 /// The user id that the proxy runs as in a pod; its own connections are not redirected.

@@ -1,27 +1,12 @@
 //! The variables by which an application's HTTP clients are told of the explicit proxy, for pods that may not redirect.
 
-use control_api::well_known::EXPLICIT_PROXY_PORT;
+use control_api::well_known::{EXPLICIT_PROXY_PORT, NO_PROXY_VARIABLES, PROXY_VARIABLES};
 use serde_json::{Value, json};
 
 use super::patch::Patcher;
 use crate::options::{Options, Placement};
 use crate::pod::{Container, Pod};
 use crate::reason::Warning;
-
-/// As `weir run --proxy-env` sets them: lower case for curl and wget, upper case for most others, `grpc_proxy` for
-/// gRPC's C core.
-const PROXY: [&str; 7] = [
-    "http_proxy",
-    "HTTP_PROXY",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "grpc_proxy",
-];
-
-/// The variables that make an exception of addresses.
-const NO_PROXY: [&str; 3] = ["no_proxy", "NO_PROXY", "no_grpc_proxy"];
 
 /// Adds the variables to every container that will find a proxy running. One that a container has already is kept.
 pub(super) fn add(
@@ -92,7 +77,7 @@ fn variables(options: &Options) -> Vec<(&'static str, String)> {
     if !options.skip_outbound_cidrs.is_empty() {
         exceptions = format!("{exceptions},{}", options.skip_outbound_cidrs);
     }
-    let proxy = PROXY.map(|name| (name, url.clone()));
-    let no_proxy = NO_PROXY.map(|name| (name, exceptions.clone()));
+    let proxy = PROXY_VARIABLES.map(|name| (name, url.clone()));
+    let no_proxy = NO_PROXY_VARIABLES.map(|name| (name, exceptions.clone()));
     proxy.into_iter().chain(no_proxy).collect()
 }

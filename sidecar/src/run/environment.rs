@@ -5,23 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use control_api::well_known::{NO_PROXY_VARIABLES, PROXY_VARIABLES};
+
 /// Where `weirctl` finds the control API.
 pub const CONTROL_SOCKET: &str = "WEIR_CONTROL_SOCKET";
-
-/// The variables by which HTTP clients are told of a proxy. Lower case for curl and wget (which ignore `HTTP_PROXY`,
-/// because a CGI program could be tricked with it), upper case for most others, `grpc_proxy` for gRPC's C core.
-const PROXY: [&str; 7] = [
-    "http_proxy",
-    "HTTP_PROXY",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "grpc_proxy",
-];
-
-/// The variables that would make an exception of local addresses.
-const NO_PROXY: [&str; 3] = ["no_proxy", "NO_PROXY", "no_grpc_proxy"];
 
 /// Tells of the control socket.
 pub fn set_control_socket(command: &mut Command, path: &Path) {
@@ -31,8 +18,8 @@ pub fn set_control_socket(command: &mut Command, path: &Path) {
 /// Tells of the explicit proxy at `address`, and that it is for every destination.
 pub fn set_proxy(command: &mut Command, address: SocketAddr) {
     let url = format!("http://{address}");
-    command.envs(PROXY.map(|name| (name, OsStr::new(&url))));
-    command.envs(NO_PROXY.map(|name| (name, "")));
+    command.envs(PROXY_VARIABLES.map(|name| (name, OsStr::new(&url))));
+    command.envs(NO_PROXY_VARIABLES.map(|name| (name, "")));
 }
 
 #[cfg(test)]
