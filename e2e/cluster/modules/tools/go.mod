@@ -1,0 +1,3 @@
+module weir.dev/cluster/tools
+
+go 1.26.0
