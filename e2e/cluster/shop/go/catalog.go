@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -28,9 +29,13 @@ func catalog([]string) error {
 		body["stock"] = left
 		return http.StatusOK, body
 	}))
-	server := &http.Server{Addr: ":" + setting("PORT", "8080"), Handler: mux, ReadHeaderTimeout: callTime}
+	listener, err := net.Listen("tcp", ":"+setting("PORT", "8080"))
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: callTime}
 	return serveUntilTold(g, func() error {
-		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil

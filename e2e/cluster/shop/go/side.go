@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -62,19 +63,20 @@ func serveSide(g *gate) error {
 
 // listenSide serves a handler on the side port, which is there until the process ends.
 func listenSide(handler http.Handler) error {
-	server := &http.Server{Addr: ":" + setting("SIDE_PORT", "9000"), Handler: handler, ReadHeaderTimeout: callTime}
-	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
-	select {
-	case err := <-failed:
+	listener, err := net.Listen("tcp", ":"+setting("SIDE_PORT", "9000"))
+	if err != nil {
 		return err
-	case <-time.After(50 * time.Millisecond):
-		return nil
 	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: callTime}
+	go func() {
+		fmt.Fprintln(os.Stderr, "side port:", server.Serve(listener))
+		os.Exit(1)
+	}()
+	return nil
 }
 
-// serveUntilTold runs a server until SIGTERM. It then goes on for a while, unready, so that no caller is told of it any more,
-// and ends it with what is in flight.
+// serveUntilTold runs a server, whose port is open already, until SIGTERM. It then goes on for a while, unready, so that no caller is
+// told of it any more, and ends it with what is in flight.
 func serveUntilTold(g *gate, serve func() error, end func(context.Context) error) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)

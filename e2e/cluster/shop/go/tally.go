@@ -15,7 +15,7 @@ type tally struct {
 	status       map[string]int
 	errors       map[string]int
 	headers      map[string]int
-	sample       map[string]string // of each kind of error, its last text
+	sample       map[string]string // of each kind of error its last text, of each bad status its last body
 	buckets      [bucketCount]int
 	most         time.Duration
 }
@@ -36,7 +36,7 @@ type summary struct {
 	OK       int                `json:"ok"`
 	Status   map[string]int     `json:"status"`
 	Errors   map[string]int     `json:"errors"`
-	Samples  map[string]string  `json:"error_samples,omitempty"`
+	Samples  map[string]string  `json:"samples,omitempty"`
 	Headers  map[string]int     `json:"headers,omitempty"`
 	Latency  map[string]float64 `json:"latency_ms"`
 }
@@ -73,6 +73,9 @@ func (t *tally) end(done outcome, countHeader string) {
 		kind := errorKind(done.err)
 		t.errors[kind]++
 		t.sample[kind] = done.err.Error()
+	}
+	if done.err == nil && !done.ok {
+		t.sample[done.status] = string(done.body[:min(len(done.body), 300)])
 	}
 	if value := done.headers.Get(countHeader); countHeader != "" && value != "" {
 		t.headers[value]++

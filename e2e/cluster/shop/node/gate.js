@@ -131,7 +131,7 @@ function parseFault(query) {
   return fault;
 }
 
-// The port for tests, which is there until the process ends.
+// The port for tests, which is there until the process ends. Called once the service takes calls, since it says that it is ready.
 function serveSide(gate) {
   const pages = {
     '/ready': () => (gate.ending ? [503, 'ending\n'] : [200, 'ready\n']),

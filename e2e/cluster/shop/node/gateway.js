@@ -19,7 +19,7 @@ function ask(method, url, incoming, signal) {
   for (const name of FORWARDED) if (incoming.headers[name] !== undefined) headers[name] = incoming.headers[name];
   if (method === 'POST') headers['content-length'] = '0';
   return new Promise((resolve, reject) => {
-    const request = http.request(url, { method, headers, agent, signal: AbortSignal.any([signal, AbortSignal.timeout(CALL_MS)]) });
+    const request = http.request(url, { method, headers, agent, signal });
     request.on('error', reject);
     request.on('response', (response) => {
       const parts = [];
@@ -52,12 +52,13 @@ function through(name, method, url) {
     if (status !== 0) {
       own.error = 'told to fail';
     } else {
+      const late = AbortSignal.timeout(CALL_MS);
       try {
-        const answer = await ask(method, url, request, left.signal);
+        const answer = await ask(method, url, request, AbortSignal.any([left.signal, late]));
         status = answer.status;
         own[name] = answer.body;
       } catch (error) {
-        status = error.name === 'TimeoutError' ? 504 : 502;
+        status = late.aborted ? 504 : 502;
         own.error = `${name}: ${error.message}`;
       }
     }
@@ -73,8 +74,7 @@ app.get('/buy', through('checkout', 'POST', `${checkout}/checkout`));
 app.get('/browse', through('catalog', 'GET', `${catalog}/items/7`));
 
 const server = http.createServer({ keepAliveTimeout: 75_000 }, app);
-server.listen(Number(process.env.PORT ?? 8080));
-serveSide(gate);
+server.listen(Number(process.env.PORT ?? 8080), () => serveSide(gate));
 endWhenTold(gate, () => new Promise((resolve) => {
   server.close(resolve);
   server.closeIdleConnections();

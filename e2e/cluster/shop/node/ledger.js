@@ -51,7 +51,7 @@ server.addService(service, { Record: record });
 function listen(hosts) {
   const [host, ...others] = hosts;
   server.bindAsync(`${host}:${process.env.PORT ?? 50051}`, grpc.ServerCredentials.createInsecure(), (error) => {
-    if (error === null) return;
+    if (error === null) return serveSide(gate);
     // A machine without IPv6.
     if (others.length > 0) return listen(others);
     console.error(error.message);
@@ -60,5 +60,4 @@ function listen(hosts) {
 }
 
 listen(['[::]', '0.0.0.0']);
-serveSide(gate);
 endWhenTold(gate, () => new Promise((resolve) => server.tryShutdown(resolve)));

@@ -37,10 +37,10 @@ class Shop:
     def item(self, item: int, headers: dict) -> tuple[int, dict]:
         try:
             response = self._http.request("GET", f"{self._catalog}/items/{item}", headers=headers)
-        except urllib3.exceptions.TimeoutError as error:
-            return 504, {"error": f"catalog: {error}"}
         except urllib3.exceptions.HTTPError as error:
-            return 502, {"error": f"catalog: {error}"}
+            # For urllib3 a refused connection is a kind of timeout.
+            late = isinstance(error, urllib3.exceptions.TimeoutError) and not isinstance(error, urllib3.exceptions.NewConnectionError)
+            return 504 if late else 502, {"error": f"catalog: {error}"}
         try:
             return response.status, response.json()
         except ValueError:

@@ -205,8 +205,9 @@ def serve(gate: Gate, handler) -> None:
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
+    # The side port comes last, since it says that the service is ready.
     servers = []
-    for port, handles in ((os.environ.get("SIDE_PORT", "9000"), SideHandler), (os.environ.get("PORT", "8080"), handler)):
+    for port, handles in ((os.environ.get("PORT", "8080"), handler), (os.environ.get("SIDE_PORT", "9000"), SideHandler)):
         server = Server(int(port), handles)
         server.gate = gate
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -214,8 +215,8 @@ def serve(gate: Gate, handler) -> None:
     told.wait()
     gate.ending = True
     time.sleep(seconds(os.environ.get("SHOP_DRAIN", "3s")))
-    servers[-1].shutdown()
-    servers[-1].socket.close()
+    servers[0].shutdown()
+    servers[0].socket.close()
     end = time.monotonic() + END_SECONDS
     while gate.counts()["concurrent"] > 0:
         if time.monotonic() > end:
