@@ -81,12 +81,30 @@ stage_shop_python() {
 print("%d.%d" % sys.version_info[:2], sysconfig.get_path("stdlib"))')
     mkdir -p "$1/usr/bin" "$1/usr/lib"
     cp --dereference "$(python3 -c 'import sys; print(sys.executable)')" "$1/usr/bin/python3"
-    cp --recursive --dereference "$stdlib" "$1/usr/lib/python$version"
+    # Not what nobody here imports; least of all the packages that this machine has beside the library.
+    mkdir -p "$1/usr/lib/python$version"
+    tar --create --dereference --directory "$stdlib" --anchored --no-wildcards-match-slash --exclude-from - . <<'END' |
+./site-packages
+./dist-packages
+./config-*
+./test
+./idlelib
+./tkinter
+./turtledemo
+./turtle.py
+./lib2to3
+./ensurepip
+./pydoc_data
+./distutils
+./unittest
+./venv
+./lib-dynload/*test*
+./lib-dynload/_tkinter*
+END
+        tar --extract --directory "$1/usr/lib/python$version"
     python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-deps --only-binary=:all: --no-compile \
         --target "$1/app" --requirement "$shop/python/requirements.txt"
     cp --recursive "$shop/python/shop" "$shop/python/__main__.py" "$1/app/"
-    (cd "$1/usr/lib/python$version" && rm -rf test idlelib tkinter turtledemo turtle.py lib2to3 ensurepip pydoc_data distutils \
-        site-packages dist-packages config-* lib-dynload/*test* lib-dynload/_tkinter* unittest venv)
     find "$1" \( -name __pycache__ -o -name tests -o -name bin -path '*/app/*' \) -prune -exec rm -rf {} +
     find "$1" -name '*.so*' -type f -exec strip --strip-unneeded {} +
     libraries "$1"
