@@ -188,15 +188,12 @@ impl Drop for Visit<'_> {
             let same = |other: &Arc<Turn>| Arc::ptr_eq(other, own);
             state.waiting.iter().position(same)
         });
-        match queued {
-            Some(place) => {
-                state.waiting.remove(place);
-            }
+        if let Some(place) = queued {
+            state.waiting.remove(place);
+        } else {
             // It had its place, or was just given one.
-            None => {
-                state.working -= 1;
-                state.admit();
-            }
+            state.working -= 1;
+            state.admit();
         }
     }
 }
