@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Makes the cluster's programs from their published Go modules, each once: a program is made again when its module file changed.
+# Makes the cluster's programs from their published Go modules, and the images of those that run in pods: build.sh [MODULE]...
+#
+# Each is made once, and again when its module's files changed.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/plan.sh"
+. "$here/image.sh"
 
 export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath" GOTOOLCHAIN=local
 mkdir -p "$bin" "$cache/made"
@@ -44,5 +47,9 @@ for module in "${wanted[@]}"; do
     helm4) build helm4 helm4 "-X helm.sh/helm/v4/internal/version.version=v4.3.1" helm.sh/helm/v4/cmd/helm ;;
     jaeger) build jaeger jaeger "" github.com/jaegertracing/jaeger/cmd/all-in-one ;;
     *) build "$module" "$module" "" . ;;
+    esac
+    case $module in
+    tools) image pause '["/tools", "pause"]' "$bin/tools=/tools" ;;
+    coredns | jaeger | collector) image "$module" "[\"/$module\"]" "$bin/$module=/$module" ;;
     esac
 done

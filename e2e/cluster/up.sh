@@ -4,7 +4,6 @@
 # Outside there are only one wire with its routes, a cgroup folder in each hierarchy, and $run.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/plan.sh"
-. "$here/image.sh"
 
 begun=$(date +%s%N)
 say() { printf '%5d ms  %s\n' $((($(date +%s%N) - begun) / 1000000)) "$*"; }
@@ -35,11 +34,7 @@ trap 'code=$?; [ $code -eq 0 ] || { cp -r "$run/logs" "$cache/failed-logs.$$" 2>
 
 tools pki -folder "$run/pki" -server "https://$node4:6443" -node $node \
     -server-names "127.0.0.1,$node4,$node6,10.96.0.1,fd00:10:96::1" -node-names "127.0.0.1,$node4,$node6"
-image pause '["/tools", "pause"]' "$bin/tools=/tools"
-image coredns '["/coredns"]' "$bin/coredns=/coredns"
-image jaeger '["/jaeger"]' "$bin/jaeger=/jaeger"
-image collector '["/collector"]' "$bin/collector=/collector"
-say "certificates and images"
+say "certificates"
 
 for controller in $controllers; do
     [ -d "/sys/fs/cgroup/$controller" ] && mkdir -p "/sys/fs/cgroup/$controller/$cgroup/system"

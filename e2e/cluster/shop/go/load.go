@@ -26,6 +26,7 @@ func load(arguments []string) error {
 	concurrency := flags.Int("concurrency", 100, "calls in flight at most; those that would be more are not sent, and counted as missed")
 	every := flags.Duration("report-every", 0, "how often a line tells what happened since the last one; 0: never")
 	countHeader := flags.String("count-header", "", "a response header whose values are counted")
+	linger := flags.Duration("linger", 0, "how long it goes on calling after SIGTERM")
 	if _, err := parse(flags, arguments); err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func load(arguments []string) error {
 	run.total.Store(newTally())
 	run.window.Store(newTally())
 
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, cancel := untilTold(*linger)
 	defer cancel()
 	if *seconds > 0 {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(*seconds*float64(time.Second)))
@@ -55,6 +56,21 @@ func load(arguments []string) error {
 	run.pace(ctx, *calls)
 	run.calls.Wait()
 	return printJSON(run.total.Load().summary(true))
+}
+
+// untilTold ends some time after SIGTERM.
+func untilTold(linger time.Duration) (context.Context, context.CancelFunc) {
+	told, forget := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	if linger == 0 {
+		return told, forget
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stop := context.AfterFunc(told, func() { time.AfterFunc(linger, cancel) })
+	return ctx, func() {
+		stop()
+		forget()
+		cancel()
+	}
 }
 
 // loadRun is a load under way.
