@@ -17,6 +17,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const ROOMS: &[&str] = &[
     "http",
     "error",
+    "resolver",
     "overload",
     "telemetry",
     "intercept",

@@ -12,6 +12,8 @@ pub mod http;
 
 pub mod error;
 
+pub mod resolver;
+
 pub mod overload;
 
 pub mod telemetry;

@@ -14,20 +14,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
-use opentelemetry_otlp::{
-    ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
-};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::resource::TelemetryResourceDetector;
+use opentelemetry::InstrumentationScope;
+use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::kept::KeptCall;
 use super::metrics::{Metrics, SpanDrop};
-use super::settings::{Compression, Export, Protocol};
+use super::settings::Export;
 use super::spans;
+
+mod exporter;
 
 /// Longest that the end of the process waits for spans to reach the collector.
 pub const FLUSH_MAX: Duration = Duration::from_secs(2);
@@ -151,7 +148,7 @@ impl SpanExport {
         let (backlog, metrics) = (self.backlog.clone(), self.metrics.clone());
         let (stopped, stopping) = watch::channel(false);
         let work = async move {
-            match exporter(&self.export) {
+            match exporter::build(&self.export) {
                 Ok(exporter) => self.work(&exporter, stopping).await,
                 Err(error) => tracing::error!(%error, "spans cannot be exported"),
             }
@@ -239,45 +236,6 @@ impl SpanExport {
             (Collector::Up, None) | (Collector::Down, Some(_)) => {}
         }
     }
-}
-
-/// The protocol's client. It connects when it first exports.
-fn exporter(export: &Export) -> Result<SpanExporter, ExporterBuildError> {
-    let mut exporter = match export.protocol {
-        Protocol::Grpc => {
-            let mut builder = SpanExporter::builder()
-                .with_tonic()
-                .with_endpoint(&export.endpoint)
-                .with_timeout(export.timeout)
-                .with_metadata(MetadataMap::from_headers(export.headers.clone()));
-            if export.compression == Compression::Gzip {
-                builder = builder.with_compression(opentelemetry_otlp::Compression::Gzip);
-            }
-            builder.build()?
-        }
-        Protocol::HttpProtobuf => {
-            let headers = export.headers.iter().filter_map(|(name, value)| {
-                Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-            });
-            let mut builder = SpanExporter::builder()
-                .with_http()
-                .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-                .with_endpoint(&export.endpoint)
-                .with_timeout(export.timeout)
-                .with_headers(headers.collect());
-            if export.compression == Compression::Gzip {
-                builder = builder.with_compression(opentelemetry_otlp::Compression::Gzip);
-            }
-            builder.build()?
-        }
-    };
-    let attributes = export.resource.iter();
-    let resource = Resource::builder_empty()
-        .with_detector(Box::new(TelemetryResourceDetector))
-        .with_attributes(attributes.map(|(key, value)| KeyValue::new(key.clone(), value.clone())))
-        .build();
-    exporter.set_resource(&resource);
-    Ok(exporter)
 }
 
 fn counted(spans: usize) -> u64 {

@@ -1,7 +1,6 @@
 //! Resolves the names in an explicit proxy's targets, and remembers which of a name's addresses answers.
 //!
-//! The system's resolver is asked, so that `/etc/hosts` and search domains hold. Every lookup has a time limit, at most
-//! [`LOOKUPS_MAX`] run at a time, and answers are kept for [`KEPT_FOR`]: a client sends a name with every request.
+//! Answers are kept for [`KEPT_FOR`]: a client sends a name with every request.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,44 +9,30 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::error::UpstreamError;
 use crate::intercept::original_dst;
+use crate::resolver::{ResolveError, Resolver};
 use crate::upstream::connect::{self, connect};
 
 /// Why a name brought no address.
 #[derive(Debug, thiserror::Error)]
 pub enum NameError {
-    /// The resolver said no.
-    #[error("resolving {host}: {source}; is the name right?")]
-    Failed {
-        /// The name.
-        host: Box<str>,
-        /// What it said.
-        source: io::Error,
-    },
-    /// The resolver said nothing in time.
-    #[error("resolving {host}: no answer within {after:?}; is the name server reachable?")]
-    Timeout {
-        /// The name.
-        host: Box<str>,
-        /// How long was waited.
-        after: Duration,
-    },
+    /// It has none, or nobody who knows could be asked.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// The name means one of our own ports.
     #[error("{0} is weir's own port; refused, for it would loop")]
     OwnPort(SocketAddr),
 }
 
 /// Addresses of names. One for each worker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Names {
     kept: Mutex<HashMap<Key, Kept>>,
-    lookups: Semaphore,
-    lookup_timeout: Duration,
+    resolver: Resolver,
 }
 
 type Key = (Box<str>, u16);
@@ -59,16 +44,6 @@ struct Kept {
     /// Whether the first one is known to answer.
     proven: bool,
     until: Instant,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self {
-            kept: Mutex::default(),
-            lookups: Semaphore::new(LOOKUPS_MAX),
-            lookup_timeout: LOOKUP_TIMEOUT,
-        }
-    }
 }
 
 impl Names {
@@ -116,27 +91,11 @@ impl Names {
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let after = self.lookup_timeout;
-        let lookup = async {
-            // The semaphore is never closed; without a permit there would only be one bound less.
-            let _permit = self.lookups.acquire().await.ok();
-            tokio::net::lookup_host((host, port)).await
-        };
-        let found = match timeout(after, lookup).await {
-            Ok(Ok(found)) => found.collect::<Vec<_>>(),
-            Ok(Err(source)) => {
-                let host = host.into();
-                return Err(NameError::Failed { host, source });
-            }
-            Err(_elapsed) => {
-                let host = host.into();
-                return Err(NameError::Timeout { host, after });
-            }
-        };
-        if found.is_empty() {
-            let (host, source) = (host.into(), io::ErrorKind::NotFound.into());
-            return Err(NameError::Failed { host, source });
-        }
+        let ips = self.resolver.addresses(host).await?;
+        let found: Vec<_> = ips
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, port))
+            .collect();
         // Here, and not when a connection is there: it must not even be opened.
         if let Some(own) = found.iter().find(|addr| original_dst::is_own(**addr)) {
             return Err(NameError::OwnPort(*own));
@@ -228,10 +187,6 @@ async fn first_to_connect(
     }
 }
 
-/// Longest time for one lookup. Two tries of the system's resolver take 5 s each; nobody waits for a third.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// The system's resolver blocks a thread for each lookup.
-const LOOKUPS_MAX: usize = 16;
 /// As long as common resolvers keep an answer that may change at any time.
 const KEPT_FOR: Duration = Duration::from_secs(5);
 const NAMES_MAX: usize = 1024;
@@ -315,17 +270,6 @@ mod tests {
         // RFC 6761 §6.4: `invalid` names never exist.
         let error = names.locate("no.invalid", 80, &settings).await.unwrap_err();
         assert!(error.to_string().contains("no.invalid"), "{error}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_resolver_that_says_nothing_is_given_up() {
-        let names = Names {
-            lookups: Semaphore::new(0),
-            ..Names::default()
-        };
-        let settings = connect::Settings::default();
-        let error = names.locate("slow", 80, &settings).await.unwrap_err();
-        assert!(matches!(error, NameError::Timeout { .. }), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

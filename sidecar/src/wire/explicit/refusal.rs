@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use super::names::{NameError, ReachError};
 use crate::error::UpstreamError;
 use crate::http::body::Body;
+use crate::resolver::ResolveError;
 use crate::stack::ResponseBody;
 
 /// Why the explicit proxy answers a request itself.
@@ -45,9 +46,11 @@ impl Refusal {
         match self {
             Self::NoHost | Self::NoPort | Self::Scheme(_) => StatusCode::BAD_REQUEST,
             Self::Name(NameError::OwnPort(_)) => StatusCode::FORBIDDEN,
-            Self::Name(NameError::Timeout { .. })
+            Self::Name(NameError::Resolve(ResolveError::Timeout { .. }))
             | Self::Connect(UpstreamError::ConnectTimeout { .. }) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Name(NameError::Failed { .. }) | Self::Connect(_) => StatusCode::BAD_GATEWAY,
+            Self::Name(NameError::Resolve(ResolveError::Failed { .. })) | Self::Connect(_) => {
+                StatusCode::BAD_GATEWAY
+            }
         }
     }
 
@@ -58,8 +61,8 @@ impl Refusal {
             Self::NoPort => "proxy_target_without_port",
             Self::Scheme(_) => "proxy_target_scheme",
             Self::Name(NameError::OwnPort(_)) => "own_port",
-            Self::Name(NameError::Failed { .. }) => "name_failure",
-            Self::Name(NameError::Timeout { .. }) => "name_timeout",
+            Self::Name(NameError::Resolve(ResolveError::Failed { .. })) => "name_failure",
+            Self::Name(NameError::Resolve(ResolveError::Timeout { .. })) => "name_timeout",
             Self::Connect(error) => error.kind(),
         }
     }
