@@ -3,6 +3,7 @@
 //! Nothing here links the proxy. Everything goes through binaries, sockets, signals and `/proc`, as it would for a user.
 
 pub mod binaries;
+pub mod cluster;
 pub mod collector;
 pub mod frames;
 pub mod h2c;

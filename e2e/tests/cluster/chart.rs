@@ -1,0 +1,119 @@
+//! The chart's own life: install, test, upgrade, rollback, uninstall, by both Helms, and nothing is left.
+
+use e2e::binaries;
+use e2e::cluster::{helm, kubectl, kubectl_json, kubectl_ok};
+
+const RELEASE: &str = "weir-second";
+
+/// Every object in the cluster that carries the release's label, or its name.
+fn objects() -> Vec<String> {
+    let kinds = kubectl_ok(&["api-resources", "--verbs=list", "--output", "name"]);
+    let kinds: Vec<&str> = kinds
+        .lines()
+        .filter(|kind| !kind.starts_with("events"))
+        .collect();
+    let selector = format!("app.kubernetes.io/instance={RELEASE}");
+    let labelled = kubectl(&[
+        "get",
+        &kinds.join(","),
+        "--all-namespaces",
+        "--selector",
+        &selector,
+        "--output",
+        "name",
+        "--ignore-not-found",
+    ]);
+    let secrets = kubectl_ok(&[
+        "--namespace",
+        RELEASE,
+        "get",
+        "secrets,configmaps,leases",
+        "--output",
+        "name",
+    ]);
+    let named = secrets
+        .lines()
+        .filter(|name| name.contains("weir") || name.contains("helm"))
+        .map(str::to_owned);
+    labelled
+        .stdout
+        .lines()
+        .map(str::to_owned)
+        .chain(named)
+        .collect()
+}
+
+fn life(major: u8) {
+    let chart = binaries::repository().join("helm/weir");
+    let chart = chart.to_str().expect("text");
+    let values = binaries::repository().join("e2e/cluster/values.yaml");
+    let values = values.to_str().expect("text");
+    let ok = |words: &[&str]| {
+        let finished = helm(major, words);
+        assert!(
+            finished.status.success(),
+            "helm{major} {words:?}: {finished:?}"
+        );
+        finished.stdout
+    };
+    let place = ["--namespace", RELEASE, "--wait", "--timeout", "90s"];
+    let install = [
+        "install",
+        RELEASE,
+        chart,
+        "--create-namespace",
+        "--values",
+        values,
+    ];
+    let notes = ok(&[&install[..], &place].concat());
+    assert!(
+        notes.contains("weir.dev/inject=enabled"),
+        "the next command is named: {notes}"
+    );
+    ok(&["test", RELEASE, "--namespace", RELEASE, "--timeout", "60s"]);
+    let upgrade = [
+        "upgrade",
+        RELEASE,
+        chart,
+        "--values",
+        values,
+        "--set",
+        "injector.replicas=1,proxy.options.log-level=warn",
+    ];
+    ok(&[&upgrade[..], &place].concat());
+    ok(&["test", RELEASE, "--namespace", RELEASE, "--timeout", "60s"]);
+    ok(&[&["rollback", RELEASE, "1"], &place[..]].concat());
+    let deployment = kubectl_json(&[
+        "--namespace",
+        RELEASE,
+        "get",
+        "deployment",
+        &format!("{RELEASE}-injector"),
+        "--output",
+        "json",
+    ]);
+    assert_eq!(
+        deployment["spec"]["replicas"], 2,
+        "the rollback is in force"
+    );
+    ok(&["test", RELEASE, "--namespace", RELEASE, "--timeout", "60s"]);
+    ok(&["uninstall", RELEASE, "--namespace", RELEASE, "--wait"]);
+    assert_eq!(
+        objects(),
+        Vec::<String>::new(),
+        "what is left of the release"
+    );
+    kubectl_ok(&["delete", "namespace", RELEASE, "--wait", "--timeout=90s"]);
+}
+
+#[test]
+#[ignore = "needs a cluster: .ci/run cluster"]
+fn helm_3_installs_upgrades_rolls_back_and_leaves_nothing() {
+    life(3);
+}
+
+#[test]
+#[ignore = "needs a cluster: .ci/run cluster"]
+fn helm_4_installs_upgrades_rolls_back_and_leaves_nothing() {
+    life(4);
+}

@@ -1,0 +1,254 @@
+//! The webhook: fast under a burst, away, and with certificates that change.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::cluster::namespace::Namespace;
+use e2e::cluster::{SOON, SYSTEM, helm, kubectl, kubectl_json, kubectl_ok, run_with_input, until};
+use e2e::process::Finished;
+
+const DEPLOYMENT: &str = "deployment/weir-injector";
+const POD: &str = "apiVersion: v1
+kind: Pod
+metadata: {generateName: burst-}
+spec: {containers: [{name: app, image: 'registry.local/shop-go:1', args: [sleep]}]}
+";
+
+/// Asks the API server for a pod without making one.
+fn dry_run(shop: &Namespace, more: &[&str]) -> Finished {
+    let words = [
+        "--namespace",
+        shop.name(),
+        "create",
+        "--dry-run=server",
+        "--output",
+        "yaml",
+        "--filename",
+        "-",
+    ];
+    run_with_input("kubectl", &[&words[..], more].concat(), POD)
+}
+
+/// Milliseconds of each request that kubectl logged.
+fn times(finished: &Finished) -> Vec<f64> {
+    assert!(finished.status.success(), "{finished:?}");
+    let posts = finished
+        .stderr
+        .lines()
+        .filter(|line| line.contains("POST") && line.contains("201"));
+    let found = posts.filter_map(|line| {
+        let rest = line.split("milliseconds=").nth(1)?;
+        rest.split(|byte: char| !byte.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    });
+    found.collect()
+}
+
+#[test]
+#[ignore = "needs a cluster: .ci/run cluster"]
+fn a_burst_of_200_pods_is_admitted_within_50_ms_each() {
+    let shop = Namespace::injected("weir-burst");
+    let pods = vec![POD; 50].join("---\n");
+    let name = shop.name();
+    let words = [
+        "--namespace",
+        name,
+        "create",
+        "--dry-run=server",
+        "--filename",
+        "-",
+        "-v=6",
+    ];
+    let all: Vec<f64> = thread::scope(|scope| {
+        let runs: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| times(&run_with_input("kubectl", &words, &pods))))
+            .collect();
+        runs.into_iter()
+            .flat_map(|run| run.join().expect("it ran"))
+            .collect()
+    });
+    assert_eq!(all.len(), 200, "every creation was logged");
+    let mut sorted = all;
+    sorted.sort_by(f64::total_cmp);
+    println!(
+        "200 creations, four at a time, the API server's time in it: p50 {} ms, p99 {} ms, most {} ms",
+        sorted[100], sorted[197], sorted[199]
+    );
+    assert!(sorted[197] < 50.0, "p99 is {} ms", sorted[197]);
+}
+
+/// Scales the webhook, and waits until that is so.
+fn scale(replicas: u32) {
+    kubectl_ok(&[
+        "--namespace",
+        SYSTEM,
+        "scale",
+        DEPLOYMENT,
+        &format!("--replicas={replicas}"),
+    ]);
+    until("the webhook's replicas", SOON, || {
+        let endpoints = kubectl_json(&[
+            "--namespace",
+            SYSTEM,
+            "get",
+            "endpointslices",
+            "--selector",
+            "kubernetes.io/service-name=weir-injector",
+            "--output",
+            "json",
+        ]);
+        let slices = endpoints["items"].as_array()?;
+        let ready = slices
+            .iter()
+            .filter_map(|slice| slice["endpoints"].as_array())
+            .flatten();
+        let ready = ready
+            .filter(|endpoint| endpoint["conditions"]["ready"] == true)
+            .count();
+        (ready == replicas as usize).then_some(())
+    });
+}
+
+/// Puts the webhook back as it was, whatever becomes of the test.
+struct Back {
+    replicas: u32,
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        let replicas = format!("--replicas={}", self.replicas);
+        drop(kubectl(&[
+            "--namespace",
+            SYSTEM,
+            "scale",
+            DEPLOYMENT,
+            &replicas,
+        ]));
+        drop(kubectl(&[
+            "--namespace",
+            SYSTEM,
+            "rollout",
+            "status",
+            DEPLOYMENT,
+            "--timeout=60s",
+        ]));
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster: .ci/run cluster"]
+fn without_a_webhook_fail_refuses_and_ignore_admits_as_it_is() {
+    let shop = Namespace::injected("weir-away");
+    let other = Namespace::bare("weir-elsewhere");
+    let back = Back { replicas: 2 };
+    scale(0);
+    let refused = dry_run(&shop, &[]);
+    assert!(
+        !refused.status.success() && refused.stderr.contains("namespace.weir.dev"),
+        "{refused:?}"
+    );
+    let elsewhere = dry_run(&other, &[]);
+    assert!(
+        elsewhere.status.success(),
+        "who did not ask never notices: {elsewhere:?}"
+    );
+
+    let chart = e2e::binaries::repository().join("helm/weir");
+    let chart = chart.to_str().expect("text");
+    let upgrade = |policy: &str| {
+        let policy = format!("injector.failurePolicy={policy}");
+        let words = [
+            "upgrade",
+            "weir",
+            chart,
+            "--namespace",
+            SYSTEM,
+            "--reuse-values",
+            "--set",
+            &policy,
+        ];
+        let finished = helm(4, &words);
+        assert!(finished.status.success(), "{finished:?}");
+    };
+    upgrade("Ignore");
+    scale(0);
+    let admitted = dry_run(&shop, &[]);
+    assert!(
+        admitted.status.success() && !admitted.stdout.contains("weir-proxy"),
+        "{admitted:?}"
+    );
+    upgrade("Fail");
+    drop(back);
+    until("the webhook answers again", SOON, || {
+        let injected = dry_run(&shop, &[]);
+        (injected.status.success() && injected.stdout.contains("weir-proxy")).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: .ci/run cluster"]
+fn certificates_rotate_without_a_failed_admission() {
+    let shop = Namespace::injected("weir-rotation");
+    let leaf = || {
+        let secret = kubectl_json(&[
+            "--namespace",
+            SYSTEM,
+            "get",
+            "secret",
+            "weir-injector-certs",
+            "--output",
+            "json",
+        ]);
+        secret["data"]["tls.crt"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let before = leaf();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let finished = dry_run(&shop, &[]);
+                assert!(
+                    finished.status.success() && finished.stdout.contains("weir-proxy"),
+                    "after {count}: {finished:?}"
+                );
+                count += 1;
+            }
+            count
+        });
+        // The leaf is taken out of the Secret: the replicas make a new one, and serve it one after the other.
+        kubectl_ok(&[
+            "--namespace",
+            SYSTEM,
+            "patch",
+            "secret",
+            "weir-injector-certs",
+            "--type=json",
+            "--patch",
+            r#"[{"op":"remove","path":"/data/tls.crt"},{"op":"remove","path":"/data/tls.key"}]"#,
+        ]);
+        let begun = Instant::now();
+        while (leaf().is_empty() || leaf() == before) && begun.elapsed() < SOON {
+            thread::sleep(Duration::from_millis(500));
+        }
+        // Both replicas have looked since.
+        thread::sleep(Duration::from_secs(45));
+        stop.store(true, Ordering::Relaxed);
+        let count = asked.join().expect("no admission failed");
+        println!(
+            "a new certificate after {} s; {count} admissions meanwhile, none failed",
+            begun.elapsed().as_secs()
+        );
+        assert!(count > 50);
+    });
+    assert!(
+        !leaf().is_empty() && leaf() != before,
+        "there is a new certificate"
+    );
+}
