@@ -5,6 +5,7 @@
 pub mod binaries;
 pub mod cluster;
 pub mod collector;
+pub mod dns;
 pub mod frames;
 pub mod h2c;
 pub mod http1;
