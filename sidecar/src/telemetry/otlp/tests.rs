@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::telemetry::fixture;
-use crate::telemetry::settings::{Batch, Settings};
+use crate::telemetry::settings::{Batch, Compression, Protocol, Settings};
 use receiver::{Answer, Received, Receiver};
 
 const PATIENCE: Duration = Duration::from_secs(20);
