@@ -27,7 +27,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::policy::{Policy, Rule};
+use crate::policy::{Mode, Policy, Rule};
 use route::Route;
 
 /// The version that this crate reads and writes.
@@ -83,7 +83,13 @@ impl Document {
     /// What the data plane reads: the defaults merged into each route, ready to be matched.
     #[must_use]
     pub fn compile(&self) -> Policy {
-        compile::policy(self)
+        self.compile_in(Mode::default())
+    }
+
+    /// As [`compile`](Self::compile), with the mode of calls of which the document says none.
+    #[must_use]
+    pub fn compile_in(&self, mode: Mode) -> Policy {
+        compile::policy(self, mode)
     }
 
     /// What is allowed, yet probably not meant: each with its place.

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::document::{Change, Document, DocumentError, changes};
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::view::{Origin, PolicyStatus, Revision, Timestamp};
 use history::History;
 use last_good::LastGood;
@@ -90,13 +90,15 @@ pub struct Outcome {
     pub changes: Vec<Change>,
 }
 
-/// Where policies come from and where they are kept, besides the control API.
+/// Where policies come from and where they are kept, besides the control API, and what holds where they are silent.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The policy file.
     pub file: Option<PathBuf>,
     /// The directory in which the last good policy is kept.
     pub state_dir: Option<PathBuf>,
+    /// The mode of calls of which a policy says none, whichever way the policy came.
+    pub mode: Mode,
 }
 
 /// Keeps the policy.
@@ -107,6 +109,8 @@ pub struct Store {
     history: Mutex<History>,
     revisions: watch::Sender<u64>,
     last_good: Option<LastGood>,
+    /// Of calls of which a policy says none.
+    mode: Mode,
     tally: Tally,
 }
 
@@ -123,7 +127,7 @@ impl Store {
             (1, written, Document::default())
         });
         let active = Arc::new(Active {
-            policy: document.compile(),
+            policy: document.compile_in(sources.mode),
             revision,
             written,
             document,
@@ -133,6 +137,7 @@ impl Store {
             revisions: watch::Sender::new(revision),
             active: ArcSwap::new(active),
             last_good,
+            mode: sources.mode,
             tally: Tally::default(),
         });
         let mut watch = sources
@@ -145,6 +150,7 @@ impl Store {
         tracing::info!(
             revision = active.revision,
             origin = active.written.origin.word(),
+            mode = active.policy.defaults().mode.word(),
             "policy in force"
         );
         (store, watch)
@@ -174,7 +180,7 @@ impl Store {
         written: Written,
         expected: Expected,
     ) -> Result<Outcome, Stale> {
-        let policy = document.compile();
+        let policy = document.compile_in(self.mode);
         let outcome = {
             let mut history = self.lock_history();
             self.replace(&mut history, document, policy, written, expected)?

@@ -41,6 +41,19 @@ fn a_change_applies_to_the_next_call_of_an_open_connection() {
     assert_eq!(slow(&mut connection), 200);
 }
 
+#[test]
+fn where_a_policy_says_no_mode_that_of_the_environment_holds() {
+    let origin = Origin::start(&[]);
+    let weir = Weir::builder().env("WEIR_MODE", "observe").run();
+    let mut connection = weir.http(origin.addr());
+    assert_eq!(weir.put_policy(&deadline("50ms")).status(), 200);
+    assert_eq!(slow(&mut connection), 200);
+    let mut stated = deadline("50ms");
+    stated["defaults"]["mode"] = "enforce".into();
+    assert_eq!(weir.put_policy(&stated).status(), 200);
+    assert_eq!(slow(&mut connection), 504);
+}
+
 #[tokio::test]
 async fn a_change_applies_to_the_next_call_of_an_open_http2_connection() {
     let origin = Origin::start(&[]);

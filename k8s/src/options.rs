@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use control_api::policy::Mode;
 use control_api::well_known::PROXY_UID;
 use control_api::well_known::kubernetes::{POLICY_CONFIG_MAP, PREFIX};
 
@@ -84,6 +85,8 @@ pub struct Options {
     pub log_level: String,
     /// The `ConfigMap` with the policy.
     pub policy: String,
+    /// The mode of calls of which no policy says one.
+    pub mode: Mode,
     /// How long the proxy serves on. None: what the placement needs.
     pub drain_time: Option<DrainTime>,
     /// Share of root traces that are exported. Empty: what the proxy does by itself.
@@ -110,6 +113,7 @@ impl Default for Options {
             },
             log_level: String::new(),
             policy: POLICY_CONFIG_MAP.to_owned(),
+            mode: Mode::default(),
             drain_time: None,
             trace_sample_ratio: String::new(),
         }
@@ -226,6 +230,15 @@ pub const ANNOTATIONS: &[Annotation] = &[
         meaning: "Name of the ConfigMap whose key `policy.yaml` is the policy; it may be absent.",
         set: |options, value| {
             options.policy = values::object_name(value)?;
+            Ok(())
+        },
+    },
+    Annotation {
+        name: "mode",
+        meaning: "What becomes of calls of which no policy says a mode: `enforce`, `observe` (decide and count, but let every call pass) or `off` (ids and traces only). A policy that states a mode wins.",
+        set: |options, value| {
+            let modes = Mode::ALL.map(|mode| (mode.word(), mode));
+            options.mode = values::choice(value, "enforce, observe or off", modes)?;
             Ok(())
         },
     },

@@ -132,6 +132,7 @@ impl App {
         let sources = Sources {
             file: settings.policy_file.clone(),
             state_dir: settings.state_dir.clone(),
+            mode: settings.mode,
         };
         let (policies, file_watch) = Store::open(sources);
         let (drain, draining) = drain::channel();

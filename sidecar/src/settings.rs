@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use control_api::policy::Mode;
+
 use crate::intercept::handover::WORKERS_MAX;
 use crate::upstream::connect;
 pub use reader::InvalidSetting;
@@ -66,6 +68,11 @@ pub const SETTINGS: &[Setting] = &[
         name: "WEIR_POLICY_FILE",
         default: "",
         meaning: "The policy document (YAML or JSON); watched, so a ConfigMap update takes effect by itself.",
+    },
+    Setting {
+        name: "WEIR_MODE",
+        default: "enforce",
+        meaning: "The mode of calls of which no policy says one: enforce, observe (decide and count, but let pass) or off. A policy that states a mode wins, wherever it comes from; so a whole fleet can be watched first, and acted on service by service.",
     },
     Setting {
         name: "WEIR_STATE_DIR",
@@ -138,6 +145,8 @@ pub struct Settings {
     pub control_token_file: Option<PathBuf>,
     /// `WEIR_POLICY_FILE`
     pub policy_file: Option<PathBuf>,
+    /// `WEIR_MODE`
+    pub mode: Mode,
     /// `WEIR_STATE_DIR`
     pub state_dir: Option<PathBuf>,
     /// How connections to destinations are made.
@@ -170,6 +179,7 @@ impl Settings {
             control_addr: read.loopback_addr("WEIR_CONTROL_ADDR"),
             control_token_file: read.path("WEIR_CONTROL_TOKEN_FILE"),
             policy_file: read.path("WEIR_POLICY_FILE"),
+            mode: read.mode("WEIR_MODE"),
             state_dir: read.path("WEIR_STATE_DIR"),
             upstream: connect::Settings {
                 connect_timeout: read.duration("WEIR_CONNECT_TIMEOUT"),
@@ -257,6 +267,7 @@ mod tests {
             ("WEIR_DRAIN_TIME", "soon"),
             ("WEIR_OUTBOUND_ADDRS", "0.0.0.0:1"),
             ("WEIR_EXPLICIT_PROXY_ADDRS", ","),
+            ("WEIR_MODE", "Observe"),
             ("WEIR_OPAQUE_PORTS", "5433,postgres"),
             ("WEIR_LOG_LEVEL", "loud"),
         ])
@@ -266,6 +277,7 @@ mod tests {
             WEIR_WORKERS="0": expected a whole number from 1 to 64
             WEIR_OUTBOUND_ADDRS="0.0.0.0:1": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
             WEIR_EXPLICIT_PROXY_ADDRS=",": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
+            WEIR_MODE="Observe": expected enforce, observe or off
             WEIR_DRAIN_TIME="soon": expected a length of time like 250ms, 5s or 1m, above 0 and at most 1h
             WEIR_OPAQUE_PORTS="postgres": expected a port from 1 to 65535
             WEIR_LOG_LEVEL="loud": expected error, warn, info, debug, trace or off, or a list such as info,sidecar::stack=debug"#]]

@@ -7,11 +7,15 @@ use super::quantity::{ByteSize, Length, Ratio};
 use super::settings::{
     Admission, Backoff, Breaker, Budget, Ejection, OrAuto, OrNone, Queue, Retry, Settings,
 };
-use crate::policy::{self, Policy, Rule};
+use crate::policy::{self, Mode, Policy, Rule};
 
-/// Compiles a whole document.
-pub(super) fn policy(document: &Document) -> Policy {
-    let defaults = defaults(document);
+/// Compiles a whole document; `mode` is that of calls of which it says none.
+pub(super) fn policy(document: &Document, mode: Mode) -> Policy {
+    let built_in = Rule {
+        mode,
+        ..Rule::default()
+    };
+    let defaults = merged(&built_in, &document.defaults);
     let routes = document
         .routes
         .iter()

@@ -34,7 +34,7 @@ impl Default for Rule {
         Self {
             name: Arc::from("defaults"),
             scope: None,
-            mode: Mode::Enforce,
+            mode: Mode::default(),
             deadline: None,
             attempt_timeout: AttemptTimeout::None,
             retry: Retry::default(),
@@ -46,9 +46,10 @@ impl Default for Rule {
 }
 
 /// Whether decisions are acted on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// Decide, count and act.
+    #[default]
     Enforce,
     /// Decide and count, but let the call pass as if there were no policy. Each call has one attempt, so the first retry that
     /// it would have had is counted, against a budget of observed calls alone.

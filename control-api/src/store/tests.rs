@@ -24,7 +24,7 @@ fn in_memory() -> Arc<Store> {
 fn with_file(path: &Path) -> (Arc<Store>, FileWatch) {
     let (store, watch) = Store::open(Sources {
         file: Some(path.to_owned()),
-        state_dir: None,
+        ..Sources::default()
     });
     (store, watch.unwrap())
 }
@@ -41,6 +41,31 @@ fn without_sources_the_built_in_policy_is_revision_one() {
     assert_eq!(active.revision, 1);
     assert_eq!(active.written.origin, Origin::BuiltIn);
     assert_eq!(limit(&store), 1024);
+}
+
+#[test]
+fn a_policy_that_says_no_mode_has_that_of_the_sources() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(Sources {
+        state_dir: Some(dir.path().to_owned()),
+        mode: Mode::Observe,
+        ..Sources::default()
+    });
+    let mode = |store: &Store| store.current().policy.defaults().mode;
+    assert_eq!(mode(&store), Mode::Observe);
+    put(&store, 8).unwrap();
+    assert_eq!((mode(&store), limit(&store)), (Mode::Observe, 8));
+    let stated = Document::parse("version: weir/v1\ndefaults: {mode: enforce}\n").unwrap();
+    let written = Written::now(Origin::File);
+    store.apply(stated, written, Expected::Anything).unwrap();
+    assert_eq!(mode(&store), Mode::Enforce);
+    // What is kept on disk is what was said.
+    put(&store, 9).unwrap();
+    let (restarted, _) = Store::open(Sources {
+        state_dir: Some(dir.path().to_owned()),
+        ..Sources::default()
+    });
+    assert_eq!((mode(&restarted), limit(&restarted)), (Mode::Enforce, 9));
 }
 
 #[test]
@@ -132,8 +157,8 @@ fn the_history_is_bounded_in_bytes_too() {
 fn the_last_good_policy_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let sources = || Sources {
-        file: None,
         state_dir: Some(dir.path().to_owned()),
+        ..Sources::default()
     };
     let (store, _) = Store::open(sources());
     put(&store, 8).unwrap();
@@ -155,6 +180,7 @@ fn a_good_policy_file_comes_before_the_last_good_policy_and_that_before_a_bad_fi
     let sources = || Sources {
         file: Some(file.clone()),
         state_dir: Some(dir.path().to_owned()),
+        ..Sources::default()
     };
     let (store, _) = Store::open(sources());
     assert_eq!(limit(&store), 1024, "no file, nothing kept");
@@ -182,8 +208,8 @@ fn a_damaged_last_good_policy_is_ignored() {
     ] {
         fs::write(dir.path().join("last-good-policy.json"), damage).unwrap();
         let (store, _) = Store::open(Sources {
-            file: None,
             state_dir: Some(dir.path().to_owned()),
+            ..Sources::default()
         });
         assert_eq!(store.current().revision, 1, "{damage}");
     }
@@ -193,8 +219,8 @@ fn a_damaged_last_good_policy_is_ignored() {
 fn a_policy_that_cannot_be_kept_is_in_force_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(Sources {
-        file: None,
         state_dir: Some(dir.path().join("absent")),
+        ..Sources::default()
     });
     put(&store, 8).unwrap();
     assert_eq!(limit(&store), 8);
@@ -207,8 +233,8 @@ fn a_policy_that_cannot_be_kept_leaves_nothing_half_written() {
     // What cannot be renamed over.
     fs::create_dir(dir.path().join("last-good-policy.json")).unwrap();
     let (store, _) = Store::open(Sources {
-        file: None,
         state_dir: Some(dir.path().to_owned()),
+        ..Sources::default()
     });
     put(&store, 8).unwrap();
     assert_eq!(store.status().save_failures, 1);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use control_api::policy::Mode;
 use control_api::well_known::kubernetes::{
     ADMIN_PORT_NAME, BINARY_DIR, POLICY_KEY, PROXY_CONTAINER, REDIRECT_CONTAINER,
 };
@@ -204,6 +205,9 @@ fn env(
         }
     };
     set("WEIR_POLICY_FILE", &format!("{POLICY_DIR}/{POLICY_KEY}"));
+    if options.mode != Mode::default() {
+        set("WEIR_MODE", options.mode.word());
+    }
     set("WEIR_STATE_DIR", STATE_DIR);
     // The kubelet's probes come to the pod's first address, which may be of either family.
     set("WEIR_ADMIN_ADDR", &format!("[::]:{ADMIN_PORT}"));

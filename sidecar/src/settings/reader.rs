@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use control_api::document::parse_length;
+use control_api::policy::Mode;
 use control_api::well_known::ADMIN_PORT;
 
 use super::SETTINGS;
@@ -102,6 +103,15 @@ impl<'a> Reader<'a> {
             self.refuse(name, &level, log::LEVELS);
         }
         level
+    }
+
+    pub(super) fn mode(&mut self, name: &'static str) -> Mode {
+        let word = self.text(name).unwrap_or_default();
+        let known = Mode::ALL.into_iter().find(|mode| mode.word() == word);
+        known.unwrap_or_else(|| {
+            self.refuse(name, &word, "enforce, observe or off");
+            Mode::default()
+        })
     }
 
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
