@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::check::{self, CheckError, CheckOptions};
 use crate::inject::PodSecurity;
 use crate::manifest::{self, ManifestError};
 use crate::serve::{ServeOptions, StartError};
@@ -31,6 +32,8 @@ pub enum Command {
     Inject(InjectOptions),
     /// Serve the admission webhook
     Serve(ServeOptions),
+    /// Ask a running webhook about a pod, as an API server would
+    Check(CheckOptions),
 }
 
 /// The options of `weir-injector inject`.
@@ -83,6 +86,9 @@ pub enum Failure {
     /// The webhook did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The webhook does not do what it should.
+    #[error(transparent)]
+    Check(#[from] CheckError),
 }
 
 impl From<PodSecurityLevel> for PodSecurity {
@@ -112,6 +118,14 @@ pub fn inject(options: &InjectOptions) -> Result<manifest::Manifest, Failure> {
 pub fn serve(options: &ServeOptions) -> Result<(), Failure> {
     let settings = settings(options.config.as_deref())?;
     Ok(crate::serve::run(options, settings)?)
+}
+
+/// Asks a running webhook, and says what it answered.
+///
+/// # Errors
+/// [`Failure::Check`]
+pub fn check(options: &CheckOptions) -> Result<String, Failure> {
+    Ok(check::run(options)?)
 }
 
 /// The settings of a file; the defaults where there is none.

@@ -3,6 +3,7 @@
 //! [`inject::inject`] is a pure function from a pod and the settings to a JSON patch, or to a reason why there is none.
 //! [`manifest`] uses it offline on YAML, [`webhook`] on what the API server asks about. It never links the proxy: the two agree through `control_api::well_known`.
 
+pub mod check;
 pub mod cli;
 pub mod inject;
 pub mod manifest;

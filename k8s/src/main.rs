@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use k8s::check::CheckOptions;
 use k8s::cli::{self, Cli, Command, InjectOptions};
 use k8s::serve::ServeOptions;
 
@@ -12,6 +13,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Inject(options) => inject(&options),
         Command::Serve(options) => serve(&options),
+        Command::Check(options) => check(&options),
     }
 }
 
@@ -40,6 +42,16 @@ fn serve(options: &ServeOptions) -> ExitCode {
         .init();
     match cli::serve(options) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// What the webhook answered goes to standard output.
+fn check(options: &CheckOptions) -> ExitCode {
+    let checked = cli::check(options).map(|report| io::stdout().write_all(report.as_bytes()));
+    match checked {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error),
         Err(error) => fail(&error),
     }
 }

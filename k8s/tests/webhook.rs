@@ -218,8 +218,10 @@ fn reviews_are_answered_counted_and_refused_with_a_reason() {
 fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     let webhook = Webhook::start();
     let loads = |result: &str| {
-        let line = format!("weir_injector_cert_loads_total{{result=\"{result}\"}}");
-        webhook.get("/metrics").1.contains(&line)
+        let line = format!("weir_injector_cert_loads_total{{result=\"{result}\"}} ");
+        let (_, page) = webhook.get("/metrics");
+        let count = page.lines().find_map(|known| known.strip_prefix(&line));
+        count.unwrap().parse::<u64>().unwrap() > 0
     };
     // The key of another certificate, as between two writes.
     let key = webhook.certs.path().join("tls.key");
@@ -233,6 +235,58 @@ fn a_new_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     until("the new certificate", || {
         exchange(&mut webhook.connect(&renewed), "/inject", b"").0 == 400
     });
+}
+
+/// `weir-injector check` of a webhook at a port, with the CA in `authority`.
+fn check(port: u16, authority: &Path, name: &str, patience: &str) -> (Option<i32>, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_weir-injector"))
+        .args(["check", "--ip", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--name", name, "--patience", patience, "--ca"])
+        .arg(authority)
+        .output()
+        .unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    (
+        done.status.code(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[test]
+fn a_check_tells_a_webhook_that_works_from_one_that_an_api_server_would_not_trust_or_reach() {
+    let webhook = Webhook::start();
+    let (port, authority) = (webhook.reviews.port(), webhook.certs.path().join("tls.crt"));
+    let (code, said) = check(port, &authority, "localhost", "30");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(
+        said,
+        "/inject puts the sidecar into a pod\n/inject/restricted puts the sidecar into a pod\n"
+    );
+    let other = tempfile::tempdir().unwrap();
+    certify(other.path());
+    let untrusted = check(port, &other.path().join("tls.crt"), "localhost", "0");
+    let misnamed = check(port, &authority, "other.weir-system.svc", "0");
+    for (code, said) in [&untrusted, &misnamed] {
+        assert_eq!(*code, Some(2), "{said}");
+        assert!(said.contains("certificate"), "{said}");
+    }
+    drop(webhook);
+    let (code, said) = check(port, &other.path().join("tls.crt"), "localhost", "1");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("are the injector's pods ready"), "{said}");
+    let bundle = Command::new(env!("CARGO_BIN_EXE_weir-injector"))
+        .args([
+            "check",
+            "--ip",
+            "127.0.0.1",
+            "--name",
+            "a",
+            "--ca-bundle",
+            "%",
+        ])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&bundle.stderr).contains("not base64 of PEM"));
 }
 
 #[test]

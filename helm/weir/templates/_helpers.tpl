@@ -13,7 +13,16 @@ app.kubernetes.io/component: injector
 {{- end -}}
 
 {{- define "weir.labels" -}}
-{{ include "weir.selector" . }}
+{{ include "weir.labelsOf" (list . "injector") }}
+{{- end -}}
+
+{{/* Labels of an object of a component; only pods of the webhook may have "injector", by which its Service finds them. */}}
+{{- define "weir.labelsOf" -}}
+{{- $component := last . -}}
+{{- with first . -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: {{ $component }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: weir
 app.kubernetes.io/managed-by: {{ .Release.Service }}
@@ -21,6 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
 {{- end -}}
 
 {{- define "weir.image" -}}
