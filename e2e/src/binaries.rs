@@ -39,16 +39,34 @@ pub fn repository() -> PathBuf {
         .to_path_buf()
 }
 
-fn product(name: &str) -> PathBuf {
+/// Path of the `weir-injector` binary.
+pub fn weir_injector() -> PathBuf {
     static BUILD: Once = Once::new();
-    let path = directory().join(name);
+    let path = directory().join("weir-injector");
     if std::env::var_os(BIN_DIR_VARIABLE).is_none() {
         BUILD.call_once(|| {
-            if is_stale(&directory().join("weir")) || is_stale(&directory().join("weirctl")) {
-                build();
+            if is_stale(&path, &["k8s", "control-api"]) {
+                build("webhook");
             }
         });
     }
+    present(path)
+}
+
+fn product(name: &str) -> PathBuf {
+    static BUILD: Once = Once::new();
+    let is_old = |name: &str| is_stale(&directory().join(name), &["sidecar", "control-api"]);
+    if std::env::var_os(BIN_DIR_VARIABLE).is_none() {
+        BUILD.call_once(|| {
+            if is_old("weir") || is_old("weirctl") {
+                build("commands");
+            }
+        });
+    }
+    present(directory().join(name))
+}
+
+fn present(path: PathBuf) -> PathBuf {
     assert!(
         path.exists(),
         "{} is missing; build it with `cargo build --workspace`",
@@ -75,13 +93,15 @@ fn beside_this_program() -> PathBuf {
     }
 }
 
-fn is_stale(binary: &Path) -> bool {
+/// Whether a binary is older than its crates.
+fn is_stale(binary: &Path, crates: &[&str]) -> bool {
     let Ok(built) = binary.metadata().and_then(|data| data.modified()) else {
         return true;
     };
     let top = repository();
-    ["sidecar", "control-api", "Cargo.lock", "Cargo.toml"]
+    crates
         .iter()
+        .chain(&["Cargo.lock", "Cargo.toml"])
         .any(|part| newest(&top.join(part)) > built)
 }
 
@@ -100,8 +120,9 @@ fn newest(path: &Path) -> SystemTime {
         .unwrap_or(own)
 }
 
-/// Builds as `cargo test --workspace` would, so that features and thus dependencies stay the same ones.
-fn build() {
+/// Builds as `cargo test --workspace` would, so that features and thus dependencies stay the same ones: the binaries of the
+/// packages that have the test.
+fn build(test: &str) {
     let folder = beside_this_program();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(repository()).args([
@@ -110,7 +131,7 @@ fn build() {
         "--no-run",
         "--quiet",
         "--test",
-        "commands",
+        test,
     ]);
     if folder.ends_with("release") {
         cargo.arg("--release");

@@ -14,6 +14,7 @@ pub mod load;
 pub mod origin;
 pub mod process;
 pub mod procfs;
+pub mod promql;
 pub mod scripted;
 pub mod wait;
 pub mod weir;

@@ -77,6 +77,37 @@ fn every_value_is_in_the_schema_and_has_a_comment() {
     }
 }
 
+#[test]
+fn a_typo_is_an_error_at_every_level_that_is_ours() {
+    /// What Kubernetes and parent charts know better.
+    const OPEN: [&str; 9] = [
+        "global",
+        "issuerRef",
+        "ipBlock",
+        "namespaceSelector",
+        "nodeAffinity",
+        "podAffinity",
+        "podAntiAffinity",
+        "podSelector",
+        "valueFrom",
+    ];
+    fn open(schema: &Value, name: &str, into: &mut Vec<String>) {
+        if schema["type"] == "object" && schema.get("additionalProperties").is_none() {
+            into.push(name.to_owned());
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            open(inner, name, into);
+        }
+        if let Some(items) = schema.get("items") {
+            open(items, name, into);
+        }
+    }
+    let mut found = Vec::new();
+    open(&serde_json::from_str(SCHEMA).unwrap(), "", &mut found);
+    let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(found, BTreeSet::from(OPEN));
+}
+
 /// The comments of the values, each with the place of its value.
 fn comments() -> Vec<(Vec<String>, String)> {
     let mut found = Vec::new();
@@ -115,6 +146,9 @@ fn the_readme_has_every_value() {
 fn the_charts_facts_are_the_well_known_ones() {
     let chart: Value = serde_yaml_ng::from_str(include_str!("../../helm/weir/Chart.yaml")).unwrap();
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    let image = Settings::parse("").unwrap().image;
+    let listed = chart["annotations"]["artifacthub.io/images"].as_str();
+    assert!(listed.unwrap().contains(&format!("image: {image}\n")));
     assert_eq!(
         values()["proxy"]["options"]["proxy-uid"],
         well_known::PROXY_UID

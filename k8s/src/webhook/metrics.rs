@@ -11,6 +11,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::MALFORMED;
+use crate::reason::SKIPS;
+use crate::review::UNSUPPORTED;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
@@ -29,7 +33,8 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("weir_injector");
-        let requests = Family::default();
+        let codes = SKIPS.iter().map(|(code, _)| *code);
+        let requests = of_results(codes.chain([INJECTED, MALFORMED, UNSUPPORTED]));
         registry.register(
             "requests",
             "Reviews that were answered, by what became of the pod: injected, the code of a skip, or malformed",
@@ -49,7 +54,7 @@ impl Default for Metrics {
             Unit::Seconds,
             certificate_expiry.clone(),
         );
-        let certificate_loads = Family::default();
+        let certificate_loads = of_results([OK, FAILED]);
         registry.register(
             "cert_loads",
             "Times that changed certificate files were read, by whether they can be served: ok or failed",
@@ -74,14 +79,14 @@ impl Metrics {
 
     /// A certificate is served from now on. `expiry` is in seconds since 1970; None: it cannot be told.
     pub(super) fn certificate_loaded(&self, expiry: Option<u32>) {
-        self.loads("ok");
+        self.loads(OK);
         self.certificate_expiry
             .set(expiry.map_or(f64::NAN, f64::from));
     }
 
     /// New files cannot be served; the old certificate goes on.
     pub(super) fn certificate_failed(&self) {
-        self.loads("failed");
+        self.loads(FAILED);
     }
 
     fn loads(&self, result: &'static str) {
@@ -96,6 +101,22 @@ impl Metrics {
         Ok(text)
     }
 }
+
+/// A counter for each result, those that never occurred included: a rate needs the 0 before the 1.
+fn of_results(results: impl IntoIterator<Item = &'static str>) -> Family<ResultLabel, Counter> {
+    let family = Family::default();
+    for result in results {
+        drop(family.get_or_create(&ResultLabel { result }));
+    }
+    family
+}
+
+/// The result of a pod that got the sidecar.
+const INJECTED: &str = "injected";
+/// Changed certificate files that are served.
+const OK: &str = "ok";
+/// Changed certificate files that cannot be served.
+const FAILED: &str = "failed";
 
 /// Of the text.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
