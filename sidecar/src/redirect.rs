@@ -72,9 +72,11 @@ pub enum CommandError {
     /// The rules do not do what they should.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// `--verify` found no table of ours.
-    #[error("the table `inet weir` is not installed; run `weir redirect` first")]
-    NotInstalled,
+    /// `--verify` found neither a redirect nor a table of ours.
+    #[error(
+        "the table `inet weir` is not installed, and nothing else redirects either ({0}); run `weir redirect` first"
+    )]
+    NotInstalled(#[source] VerifyError),
     /// The proof would be none: our own connections are the ones that are left alone.
     #[error(
         "this process runs as user {0}, whose connections are not redirected, so it can prove nothing; \
@@ -131,15 +133,25 @@ async fn act(options: &RedirectOptions, rules: PodRules) -> Result<Done, Command
     }
     if !options.verify {
         redirect::install(&Ruleset::pod(&rules)).await?;
-    } else if !redirect::is_installed().await? {
-        return Err(CommandError::NotInstalled);
     }
     let expectation = Expectation {
         redirect_port: rules.redirect_port,
         skip_ports: rules.skip_ports,
         skip_cidrs: rules.skip_cidrs,
     };
-    Ok(Done::Works(verify::verify(&expectation).await?))
+    match verify::verify(&expectation).await {
+        Ok(findings) => Ok(Done::Works(findings)),
+        Err(error) => Err(explained(error).await),
+    }
+}
+
+/// The proof is what counts: rules may be installed otherwise, and whoever only looks may not list them. Where it fails, that
+/// there are none is the better reason.
+async fn explained(error: VerifyError) -> CommandError {
+    match redirect::is_installed().await {
+        Ok(false) => CommandError::NotInstalled(error),
+        Ok(true) | Err(_) => CommandError::Verify(error),
+    }
 }
 
 impl std::fmt::Display for Done {

@@ -138,7 +138,7 @@ impl Pod {
     fn installs_and_proves_itself(&self) {
         assert!(matches!(
             weir_redirect(&["--verify"]),
-            Err(CommandError::NotInstalled)
+            Err(CommandError::NotInstalled(_))
         ));
         assert_eq!(
             weir_redirect(&["--remove"]).expect("allowed"),
