@@ -53,7 +53,16 @@ impl Inside {
 
     /// Connects to `addr` as the application would.
     pub fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
-        let stream = TcpStream::from(self.socket(&format!("connect {addr}"))?);
+        self.stream(&format!("connect {addr}"))
+    }
+
+    /// Connects from a port that other connections may have too, as long as they go elsewhere.
+    pub fn connect_from(&self, port: u16, addr: SocketAddr) -> io::Result<TcpStream> {
+        self.stream(&format!("connect-from {port} {addr}"))
+    }
+
+    fn stream(&self, order: &str) -> io::Result<TcpStream> {
+        let stream = TcpStream::from(self.socket(order)?);
         stream.set_read_timeout(Some(wait::LONG))?;
         stream.set_write_timeout(Some(wait::LONG))?;
         stream.set_nodelay(true)?;

@@ -12,6 +12,7 @@ pub mod http1;
 pub mod inside;
 pub mod load;
 pub mod origin;
+pub mod pod;
 pub mod process;
 pub mod procfs;
 pub mod promql;

@@ -24,6 +24,14 @@ impl Server {
     pub fn start_on(bind: &str, script: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> Self {
         let listener =
             TcpListener::bind(bind).unwrap_or_else(|error| panic!("binding {bind}: {error}"));
+        Self::over(listener, script)
+    }
+
+    /// As [`Self::start`], for a listener that is there already, such as one of another network namespace.
+    pub fn over(
+        listener: TcpListener,
+        script: impl Fn(TcpStream, usize) + Send + Sync + 'static,
+    ) -> Self {
         let addr = listener.local_addr().expect("it is bound");
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);

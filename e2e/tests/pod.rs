@@ -1,203 +1,125 @@
-//! `weir redirect` and `weir proxy` as in a pod: a network namespace of its own, the proxy under its user id, the
-//! application beside it, and the world at the other end of a cable.
+//! `weir redirect` and `weir proxy` as in a pod: which connections are taken, and which are not.
+//!
+//! The rules are the kernel's, the proxy runs as its user, the application beside it, and servers are at the other end of
+//! a cable.
 
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use e2e::dns::NameServer;
 use e2e::http1::Connection;
 use e2e::inside::Inside;
-use e2e::origin::{Origin, header};
-use e2e::process::{self, Finished, Process};
-use e2e::{binaries, wait};
+use e2e::pod::{NODE, POD, PROXY_UID, Pod, addr, ok};
+use e2e::scripted::Server;
+use e2e::{binaries, process, wait};
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
-const PROXY_UID: &str = "19400";
-const OUTSIDE: [&str; 2] = ["10.203.77.1", "fd00:203:77::1"];
-const WITHIN: [&str; 2] = ["10.203.77.2", "fd00:203:77::2"];
+/// An application's user.
+const UID: &str = "1000";
 
-/// A namespace with a cable to the host. It is gone with the process that holds it, and the cable with it.
-struct Pod {
-    holder: Process,
-    folder: tempfile::TempDir,
-}
-
-impl Pod {
-    fn new() -> Self {
-        assert!(
-            nix::unistd::geteuid().is_root(),
-            "only root can lay a cable"
-        );
-        let holder = Process::spawn(
-            "pod",
-            Command::new("unshare").args(["-n", "sh", "-c", "echo up; exec cat"]),
-        );
-        holder.line_after("up", wait::LONG);
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let pod = Self { holder, folder };
-        let (id, cable) = (pod.holder.id().to_string(), "weir-e2e");
-        let host = |words: &[&str]| ok(&process::run(Command::new("ip").args(words), wait::LONG));
-        host(&[
-            "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", &id,
-        ]);
-        host(&["link", "set", cable, "up"]);
-        pod.ok(&["ip", "link", "set", "lo", "up"]);
-        pod.ok(&["ip", "link", "set", "eth0", "up"]);
-        for (outside, within) in OUTSIDE.into_iter().zip(WITHIN) {
-            let length = if outside.contains(':') { 64 } else { 24 };
-            let nodad: &[&str] = if outside.contains(':') {
-                &["nodad"]
-            } else {
-                &[]
-            };
-            let (outside, within) = (format!("{outside}/{length}"), format!("{within}/{length}"));
-            host(&[&["addr", "add", &outside, "dev", cable], nodad].concat());
-            pod.ok(&[&["ip", "addr", "add", &within, "dev", "eth0"], nodad].concat());
+/// Serves on every address of a namespace, and says what arrived: from where, and with what of weir's.
+fn serve(inside: &Inside, port: u16) -> Server {
+    let listener = inside.bind(addr("::", port)).expect("a port of our own");
+    Server::over(listener, |stream, _| {
+        let peer = stream.peer_addr().expect("it is connected").ip();
+        let mut connection = Connection::over(stream);
+        while let Ok(request) = connection.request() {
+            let told = json!({
+                "peer": peer.to_canonical(),
+                "id": request.header("x-request-id"),
+                "attempt": request.header("x-weir-attempt"),
+            });
+            let text = told.to_string();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
+            if connection.send(head + &text).is_err() {
+                return;
+            }
         }
-        pod.ok(&["ip", "route", "add", "default", "via", OUTSIDE[0]]);
-        pod.ok(&["ip", "-6", "route", "add", "default", "via", OUTSIDE[1]]);
-        // Every user may run what is in it.
-        let open = std::fs::Permissions::from_mode(0o777);
-        std::fs::set_permissions(pod.folder.path(), open.clone()).expect("ours");
-        for (name, path) in [
-            ("weir", binaries::weir()),
-            ("e2e-inside", binaries::peer("e2e-inside")),
-        ] {
-            std::fs::copy(path, pod.path(name)).expect("ours");
-            std::fs::set_permissions(pod.path(name), open.clone()).expect("ours");
-        }
-        pod
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// A command in the pod's network.
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command
-            .args(["-t", &self.holder.id().to_string(), "-n"])
-            .args(words);
-        command
-    }
-
-    fn ok(&self, words: &[&str]) {
-        ok(&process::run(&mut self.command(words), wait::LONG));
-    }
-
-    fn redirect(&self, words: &[&str]) -> Finished {
-        let weir = self.path("weir");
-        let words = [&[weir.to_str().expect("text"), "redirect"], words].concat();
-        process::run(&mut self.command(&words), wait::LONG)
-    }
-
-    fn proxy(&self) -> Process {
-        let weir = self.path("weir");
-        let words = [
-            "setpriv",
-            "--reuid",
-            PROXY_UID,
-            "--regid",
-            PROXY_UID,
-            "--clear-groups",
-        ];
-        let mut command =
-            self.command(&[&words[..], &[weir.to_str().expect("text"), "proxy"]].concat());
-        command.env("WEIR_CONTROL_SOCKET", self.path("control.sock"));
-        let process = Process::spawn("weir proxy", &mut command);
-        let control = self.path("control.sock");
-        wait::until_true("weir proxy to listen", wait::LONG, || {
-            e2e::http1::unix(&control, "GET", "/v1/status", &[], "").is_ok()
-        });
-        process
-    }
-
-    /// A way to open sockets in the pod as a user.
-    fn as_user(&self, uid: &str) -> (Process, Inside) {
-        let socket = self.path(&format!("inside-{uid}.sock"));
-        let listener = Inside::listen(&socket).expect("ours");
-        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o777)).expect("ours");
-        let program = self.path("e2e-inside");
-        let words = [
-            "setpriv",
-            "--reuid",
-            uid,
-            "--regid",
-            uid,
-            "--clear-groups",
-            program.to_str().expect("text"),
-        ];
-        let mut command = self.command(&words);
-        let process = Process::spawn("e2e-inside", command.arg(&socket));
-        (process, Inside::accept(&listener).expect("it connects"))
-    }
+    })
 }
 
-fn ok(done: &Finished) {
-    assert!(done.status.success(), "{done:?}");
+/// A call over an open connection; what the server saw of it.
+fn call(connection: &mut Connection) -> Value {
+    connection.get("a", "/").expect("an answer").json()
 }
 
-/// The correlation id that a server saw; empty when the call did not pass weir.
-fn seen_id(inside: &Inside, addr: SocketAddr) -> String {
+/// A call on a connection of its own, which is still open.
+fn dial(inside: &Inside, to: SocketAddr) -> (Connection, Value) {
     let stream = inside
-        .connect(addr)
-        .unwrap_or_else(|error| panic!("{addr}: {error}"));
-    let echo = Connection::over(stream)
-        .get("a", "/echo")
-        .expect("an answer")
-        .json();
-    header(&echo, "x-request-id").to_owned()
+        .connect(to)
+        .unwrap_or_else(|error| panic!("{to}: {error}"));
+    let mut connection = Connection::over(stream);
+    let seen = call(&mut connection);
+    (connection, seen)
+}
+
+fn assert_taken(inside: &Inside, to: SocketAddr) {
+    let (_connection, seen) = dial(inside, to);
+    assert!(seen["id"].is_string(), "{to} was not taken: {seen}");
+}
+
+fn assert_left_alone(inside: &Inside, to: SocketAddr) {
+    let (_connection, seen) = dial(inside, to);
+    assert!(seen["id"].is_null(), "{to} was taken: {seen}");
+}
+
+fn assert_refused_at_once(inside: &Inside, to: SocketAddr) {
+    let begun = Instant::now();
+    let error = inside.connect(to).expect_err("nobody listens");
+    assert!(error.to_string().contains("refused"), "{to}: {error}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{to}");
+}
+
+/// What the proxy says of the application's connections.
+fn connections(pod: &Pod) -> Vec<Value> {
+    let all = pod.read("/v1/connections");
+    all["items"].as_array().expect("a list").clone()
+}
+
+/// What it says of the one to this destination.
+fn listed(pod: &Pod, to: SocketAddr) -> Value {
+    let mut all = connections(pod);
+    let found = all
+        .iter()
+        .position(|one| one["destination"] == to.to_string());
+    let found = found.unwrap_or_else(|| panic!("{to} is not among {all:?}"));
+    all.swap_remove(found)
+}
+
+/// The same port of the node, by each of its addresses.
+fn node(port: u16) -> [SocketAddr; 2] {
+    NODE.map(|ip| addr(ip, port))
 }
 
 #[test]
-#[ignore = "needs root, to lay a cable into a namespace: .ci/run e2e"]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
 fn a_pods_calls_are_redirected_proven_and_let_go_again() {
-    let servers = [
-        Origin::start(&["--listen", "0.0.0.0:0"]),
-        Origin::start(&["--listen", "[::]:0"]),
-    ];
-    let addrs: Vec<SocketAddr> = OUTSIDE
-        .into_iter()
-        .zip(&servers)
-        .map(|(ip, server)| {
-            SocketAddr::new(
-                ip.parse::<IpAddr>().expect("an address"),
-                server.addr().port(),
-            )
-        })
-        .collect();
     let pod = Pod::new();
-    assert!(
-        !pod.redirect(&["--verify"]).status.success(),
-        "there are no rules yet"
-    );
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
     for _ in 0..2 {
         ok(&pod.redirect(&[]));
     }
     ok(&pod.redirect(&["--verify"]));
     let _proxy = pod.proxy();
-    let (_application, application) = pod.as_user("1000");
-    let (_itself, itself) = pod.as_user(PROXY_UID);
-    for addr in &addrs {
-        assert_eq!(
-            seen_id(&application, *addr).len(),
-            36,
-            "{addr} was not redirected"
-        );
-        assert_eq!(
-            seen_id(&itself, *addr),
-            "",
-            "{addr}: the proxy's own connections go round in circles"
-        );
+    let (_itself, itself) = pod.user(PROXY_UID);
+    for uid in [UID, "0"] {
+        let (_application, application) = pod.user(uid);
+        for to in node(8000) {
+            let (_connection, seen) = dial(&application, to);
+            assert!(
+                seen["id"].is_string(),
+                "{to} as {uid} was not taken: {seen}"
+            );
+            assert_eq!(listed(&pod, to)["protocol"], "http1", "exactly as dialled");
+            // Otherwise its connections would go round in circles.
+            assert_left_alone(&itself, to);
+        }
     }
     ok(&pod.redirect(&["--remove"]));
-    for addr in &addrs {
-        assert_eq!(
-            seen_id(&application, *addr),
-            "",
-            "{addr} is still redirected"
-        );
+    for to in node(8000) {
+        assert_left_alone(&itself, to);
     }
     ok(&pod.redirect(&["--remove"]));
     assert!(
@@ -207,49 +129,367 @@ fn a_pods_calls_are_redirected_proven_and_let_go_again() {
 }
 
 #[test]
-#[ignore = "needs root, to lay a cable into a namespace: .ci/run e2e"]
-fn names_are_asked_of_the_hosts_resolver() {
-    use std::net::UdpSocket;
-    // A resolver that knows one answer, at an address that only this test's resolv.conf names.
-    let server = UdpSocket::bind("127.0.0.77:53").expect("root may");
-    std::thread::spawn(move || {
-        let mut query = [0; 512];
-        while let Ok((count, from)) = server.recv_from(&mut query) {
-            drop(server.send_to(&answer_to(&query[..count]), from));
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_calls_to_itself_are_left_alone() {
+    let pod = Pod::new();
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    let _serving = serve(&application, 8080);
+    for ip in [&POD[..], &["127.0.0.1", "127.1.2.3", "::1"]].concat() {
+        assert_left_alone(&application, addr(ip, 8080));
+    }
+}
+
+/// Virtual addresses: of a service that the pod is behind, and of one that is elsewhere.
+const OWN_SERVICE: [&str; 2] = ["10.96.0.10", "fd00:96::10"];
+const OTHER_SERVICE: [&str; 2] = ["10.96.0.20", "fd00:96::20"];
+
+/// What kube-proxy does: to a virtual address's server, and back by the node where that is the caller itself.
+fn lay_services(pod: &Pod) {
+    let ([own4, own6], [other4, other6]) = (OWN_SERVICE, OTHER_SERVICE);
+    let ([node4, node6], [pod4, pod6]) = (NODE, POD);
+    pod.on_node(&format!(
+        "nft -f - <<'RULES'
+         table inet services {{
+           chain to {{
+             type nat hook prerouting priority -100;
+             ip daddr {own4} tcp dport 80 dnat ip to {pod4}:8080
+             ip6 daddr {own6} tcp dport 80 dnat ip6 to [{pod6}]:8080
+             ip daddr {other4} tcp dport 80 dnat ip to {node4}:8000
+             ip6 daddr {other6} tcp dport 80 dnat ip6 to [{node6}]:8000
+           }}
+           chain back {{
+             type nat hook postrouting priority 100;
+             ip saddr {pod4} ip daddr {pod4} masquerade
+             ip6 saddr {pod6} ip6 daddr {pod6} masquerade
+           }}
+         }}
+RULES"
+    ));
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_calls_to_its_own_service_are_taken_once() {
+    let pod = Pod::new();
+    lay_services(&pod);
+    let (_application, application) = pod.user(UID);
+    let _serving = serve(&application, 8080);
+    let bare = OWN_SERVICE.map(|ip| dial(&application, addr(ip, 80)).1);
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    for (number, (ip, bare)) in (1..).zip(OWN_SERVICE.into_iter().zip(bare)) {
+        let (_connection, seen) = dial(&application, addr(ip, 80));
+        assert_eq!(seen["attempt"], "1", "{seen}");
+        assert_eq!(seen["peer"], bare["peer"], "as without weir: the node");
+        assert_eq!(listed(&pod, addr(ip, 80))["calls"], 1);
+        assert_eq!(pod.read("/v1/status")["calls"], number);
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_calls_to_another_service_are_known_by_the_services_address() {
+    let pod = Pod::new();
+    lay_services(&pod);
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    for ip in OTHER_SERVICE {
+        let (_connection, seen) = dial(&application, addr(ip, 80));
+        assert!(seen["id"].is_string(), "{seen}");
+        assert_eq!(listed(&pod, addr(ip, 80))["protocol"], "http1");
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_skipped_calls_are_left_alone() {
+    let pod = Pod::new();
+    pod.on_node("ip addr add 10.98.0.77/32 dev lo; ip -6 addr add fd98::77/128 dev lo");
+    let (_server, server) = pod.server();
+    let _serving = [8000, 3306, 9050].map(|port| serve(&server, port));
+    ok(&pod.redirect(&[
+        "--skip-ports",
+        "3306,9000-9100",
+        "--skip-cidrs",
+        "10.98.0.0/24,fd98::/64",
+    ]));
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    for skipped in [node(3306), node(9050)].concat() {
+        assert_left_alone(&application, skipped);
+    }
+    for skipped in ["10.98.0.77", "fd98::77"] {
+        assert_left_alone(&application, addr(skipped, 8000));
+    }
+    for to in node(8000) {
+        assert_taken(&application, to);
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_questions_for_names_pass() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 53);
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    for (to, own) in node(53).into_iter().zip(POD) {
+        // By UDP directly.
+        let (asker, asked) = (
+            application.udp(addr(own, 0)).expect("a socket"),
+            server.udp(to).expect("a socket"),
+        );
+        let mut bytes = [0; 16];
+        for socket in [&asker, &asked] {
+            socket.set_read_timeout(Some(wait::LONG)).expect("not zero");
         }
+        asker.send_to(b"question", to).expect("sent");
+        let (count, from) = asked.recv_from(&mut bytes).expect("a question");
+        assert_eq!(from, asker.local_addr().expect("it is bound"));
+        asked.send_to(&bytes[..count], from).expect("sent");
+        let (count, from) = asker.recv_from(&mut bytes).expect("an answer");
+        assert_eq!((&bytes[..count], from), (&b"question"[..], to));
+        // By TCP through weir, which does not look into it, whatever it looks like.
+        let (_connection, seen) = dial(&application, to);
+        assert!(seen["id"].is_null(), "{seen}");
+        assert_eq!(listed(&pod, to)["protocol"], "opaque");
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_calls_to_the_proxys_own_port_do_not_loop() {
+    let pod = Pod::new();
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    for ip in ["127.0.0.1", "::1"] {
+        let stream = application
+            .connect(addr(ip, 19401))
+            .expect("the proxy listens");
+        let mut connection = Connection::over(stream);
+        let answer = connection.get("a", "/");
+        assert!(answer.is_err(), "{answer:?}");
+    }
+    wait::until_true("both connections to end", wait::LONG, || {
+        pod.read("/v1/status")["connections"] == 0
     });
+    assert_eq!(pod.read("/v1/status")["calls"], 0);
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_calls_fail_at_once_before_and_after_the_proxy() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    let (_application, application) = pod.user(UID);
+    for to in node(8000) {
+        assert_left_alone(&application, to);
+    }
+    ok(&pod.redirect(&[]));
+    for to in node(8000) {
+        assert_refused_at_once(&application, to);
+    }
+    let mut proxy = pod.proxy();
+    for to in node(8000) {
+        assert_taken(&application, to);
+    }
+    proxy.kill();
+    for to in node(8000) {
+        assert_refused_at_once(&application, to);
+    }
+    let _proxy = pod.proxy();
+    for to in node(8000) {
+        assert_taken(&application, to);
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_calls_from_one_port_to_two_servers_are_told_apart() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = [8000, 8001].map(|port| serve(&server, port));
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    let mut held: Vec<Connection> = Vec::new();
+    let servers = [node(8000), node(8001)].concat();
+    for to in &servers {
+        let stream = application.connect_from(40_000, *to);
+        let stream = stream.unwrap_or_else(|error| panic!("{to}: {error}"));
+        held.push(Connection::over(stream));
+    }
+    for (connection, to) in held.iter_mut().zip(servers) {
+        assert!(call(connection)["id"].is_string(), "{to}");
+        assert_eq!(listed(&pod, to)["calls"], 1, "{to}");
+    }
+}
+
+/// All connections end at the proxy's one port, so the kernel has to change source ports that would be the same.
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_hundred_ports_are_enough_for_a_hundred_connections_to_each_of_two_servers() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = [8000, 8001].map(|port| serve(&server, port));
+    ok(&pod.redirect(&[]));
+    pod.in_pod("echo 40000 40099 > /proc/sys/net/ipv4/ip_local_port_range");
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    let mut held = Vec::new();
+    for to in [addr(NODE[0], 8000), addr(NODE[0], 8001)] {
+        // The hundredth to each server is the proxy's own, which all of them share.
+        for number in 0..99 {
+            let (connection, seen) = dial(&application, to);
+            assert!(seen["id"].is_string(), "{number} to {to}: {seen}");
+            held.push(connection);
+        }
+    }
+    let all = connections(&pod);
+    for port in [8000, 8001] {
+        let to = addr(NODE[0], port).to_string();
+        let count = all.iter().filter(|one| one["destination"] == to).count();
+        assert_eq!(count, 99, "{to}");
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_network_may_be_without_ipv6() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    pod.in_pod(
+        "for name in all default lo eth0; do echo 1 > /proc/sys/net/ipv6/conf/$name/disable_ipv6; done",
+    );
+    let done = pod.redirect(&[]);
+    ok(&done);
+    assert!(done.stdout.contains("IPv6: not in use"), "{done:?}");
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    assert_taken(&application, addr(NODE[0], 8000));
+    ok(&pod.redirect(&["--verify"]));
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_init_step_may_run_again_at_any_time() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    let (mut connection, seen) = dial(&application, addr(NODE[0], 8000));
+    assert!(seen["id"].is_string(), "{seen}");
+    for _ in 0..3 {
+        ok(&pod.redirect(&[]));
+        assert!(
+            call(&mut connection)["id"].is_string(),
+            "an open connection stays"
+        );
+        for to in node(8000) {
+            assert_taken(&application, to);
+        }
+    }
+}
+
+/// The rules as a text for `nft`, as a CNI plug-in or an administrator may install them.
+const RULES_OF_OTHERS: &str = "nft -f - <<'RULES'
+table inet TABLE {
+  set skip4 { type ipv4_addr; flags interval; elements = { 169.254.169.254 } }
+  set skip6 { type ipv6_addr; flags interval; }
+  set skipports { type inet_service; flags interval; elements = { 3306 } }
+  chain output {
+    type nat hook output priority -100; policy accept;
+    meta l4proto != tcp return
+    meta skuid 19400 return
+    oifname \"lo\" return
+    fib daddr type local return
+    tcp dport @skipports return
+    ip daddr @skip4 return
+    ip6 daddr @skip6 return
+    meta l4proto tcp counter redirect to :19401
+  }
+}
+RULES";
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_rules_of_others_are_proven_and_their_absence_is_told() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    // Whoever only looks needs no rights.
+    let nobody = ["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups"];
+    for done in [
+        pod.redirect_by(&nobody, &["--verify"]),
+        pod.redirect(&["--verify"]),
+    ] {
+        assert!(!done.status.success(), "there are no rules yet");
+        let told = &done.stderr;
+        assert!(told.contains("did not land on port 19401"), "{told}");
+    }
+    for table in ["weir", "of_others"] {
+        pod.in_pod(&RULES_OF_OTHERS.replace("TABLE", table));
+        ok(&pod.redirect(&["--verify"]));
+        ok(&pod.redirect_by(&nobody, &["--verify"]));
+        pod.in_pod(&format!("nft delete table inet {table}"));
+    }
+    pod.in_pod(&RULES_OF_OTHERS.replace("TABLE", "of_others"));
+    let _proxy = pod.proxy();
+    ok(&pod.redirect_by(&nobody, &["--verify"]));
+    let (_application, application) = pod.user(UID);
+    for to in node(8000) {
+        assert_taken(&application, to);
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_init_step_needs_one_capability_and_nothing_to_write_to() {
+    let pod = Pod::new();
+    let script = "mount -o remount,bind,ro /; ! touch /weir-must-not-write 2>/dev/null
+        exec setpriv --bounding-set=-all,+net_admin --inh-caps=-all --no-new-privs \"$@\"";
+    let container = ["unshare", "--mount", "sh", "-ec", script, "sh"];
+    ok(&pod.redirect_by(&container, &[]));
+    ok(&pod.redirect_by(&container, &["--verify"]));
+    let without = script.replace(",+net_admin", "");
+    let container = ["unshare", "--mount", "sh", "-ec", &without, "sh"];
+    let done = pod.redirect_by(&container, &[]);
+    assert!(!done.status.success(), "{done:?}");
+    assert!(done.stderr.contains("NET_ADMIN"), "{done:?}");
+}
+
+#[test]
+#[ignore = "needs root, to bind port 53 and to mount: .ci/run peers"]
+fn names_are_asked_of_the_hosts_resolver() {
+    // A resolver that knows one name, at an address that only this test's resolv.conf names.
+    let server = NameServer::start(
+        [127, 0, 0, 77].into(),
+        &[("only-here.weir.test", [192, 0, 2, 33].into())],
+    );
     let folder = tempfile::tempdir().expect("a temporary folder");
     let conf = folder.path().join("resolv.conf");
-    std::fs::write(&conf, "nameserver 127.0.0.77\n").expect("ours");
+    std::fs::write(&conf, server.resolv_conf()).expect("ours");
     let script = format!(
         "mount --bind {} /etc/resolv.conf && exec {} run -- getent ahostsv4 only-here.weir.test",
         conf.display(),
         binaries::weir().display()
     );
     let done = process::run(
-        Command::new("unshare").args(["-m", "sh", "-c", &script]),
+        std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]),
         wait::LONG,
     );
     ok(&done);
     assert!(done.stdout.starts_with("192.0.2.33 "), "{done:?}");
-}
-
-/// The answer to a DNS query: 192.0.2.33 for an A record, nothing for all others.
-fn answer_to(query: &[u8]) -> Vec<u8> {
-    let question_end = query
-        .windows(5)
-        .skip(12)
-        .position(|bytes| bytes[0] == 0)
-        .unwrap_or(0)
-        + 12
-        + 5;
-    let question = query.get(12..question_end).unwrap_or_default();
-    let is_a = question.ends_with(&[0, 1, 0, 1]);
-    let mut answer = query.get(..2).unwrap_or_default().to_vec();
-    answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
-    answer.extend_from_slice(question);
-    if is_a {
-        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 33]);
-    }
-    answer
 }

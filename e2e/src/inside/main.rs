@@ -43,6 +43,12 @@ fn obey(order: &str) -> io::Result<Answer> {
             let stream = TcpStream::connect_timeout(&addr()?, Duration::from_secs(10))?;
             Ok(Answer::Socket(stream.into()))
         }
+        "connect-from" => {
+            let (port, addr) = rest.split_once(' ').ok_or(io::ErrorKind::InvalidInput)?;
+            let port = port.parse::<u16>().map_err(io::Error::other)?;
+            let addr = addr.parse::<SocketAddr>().map_err(io::Error::other)?;
+            Ok(Answer::Socket(connect_from(port, addr)?))
+        }
         "listen" => Ok(Answer::Socket(TcpListener::bind(addr()?)?.into())),
         "udp" => Ok(Answer::Socket(UdpSocket::bind(addr()?)?.into())),
         "resolve" => {
@@ -55,6 +61,23 @@ fn obey(order: &str) -> io::Result<Answer> {
         "exec" => execute(rest),
         _ => Err(io::Error::other(format!("unknown order {order:?}"))),
     }
+}
+
+/// Connects from a port of the caller's choice, which another connection may have as well.
+fn connect_from(port: u16, addr: SocketAddr) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(addr),
+        socket2::Type::STREAM,
+        None,
+    )?;
+    socket.set_reuse_address(true)?;
+    let any = match addr {
+        SocketAddr::V4(_) => SocketAddr::from(([0; 4], port)),
+        SocketAddr::V6(_) => SocketAddr::from(([0; 16], port)),
+    };
+    socket.bind(&any.into())?;
+    socket.connect_timeout(&addr.into(), Duration::from_secs(10))?;
+    Ok(socket)
 }
 
 /// Runs a program to its end, given as a JSON list.
