@@ -133,6 +133,10 @@ pub struct Destination {
     pub latency: Latency,
     /// Calls since the destination became known.
     pub calls: u64,
+    /// Calls that ended since then, by how: `answered`, `failed` (a server error), `unreachable`, `shed`, `timed_out`,
+    /// `cancelled`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub outcomes: BTreeMap<String, u64>,
     /// Retries since then.
     pub retries: u64,
     /// Calls refused here since then, by reason.
@@ -147,6 +151,15 @@ pub struct Destination {
     /// When that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error_at: Option<Timestamp>,
+}
+
+impl Destination {
+    /// Calls that ended in a server error, without a connection, or without an answer in time.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        let of = |outcome| self.outcomes.get(outcome).copied().unwrap_or(0);
+        of("failed") + of("unreachable") + of("timed_out")
+    }
 }
 
 /// How long attempts take, from dispatch to response head, in milliseconds. None: no samples.

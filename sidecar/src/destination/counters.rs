@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Shed;
+use crate::telemetry::record::Outcome;
 
 /// A destination's counts since it became known.
 #[derive(Debug, Default)]
@@ -16,12 +17,21 @@ pub struct Counters {
     observed_retries: AtomicU64,
     observed_retry_refusals: AtomicU64,
     sheds: [AtomicU64; Shed::ALL.len()],
+    outcomes: [AtomicU64; Outcome::ALL.len()],
 }
 
 impl Counters {
     /// A call began.
     pub fn began(&self) {
         add(&self.calls);
+    }
+
+    /// A call ended.
+    pub fn ended(&self, outcome: Outcome) {
+        let counts = Outcome::ALL.iter().zip(&self.outcomes);
+        for (_, count) in counts.filter(|(how, _)| **how == outcome) {
+            add(count);
+        }
     }
 
     /// A call is sent again.
@@ -71,6 +81,11 @@ impl Counters {
     #[must_use]
     pub fn calls(&self) -> u64 {
         read(&self.calls)
+    }
+
+    /// Calls that ended, by how.
+    pub fn outcomes(&self) -> impl Iterator<Item = (Outcome, u64)> {
+        Outcome::ALL.into_iter().zip(self.outcomes.iter().map(read))
     }
 
     /// Attempts that got a permit.

@@ -24,6 +24,7 @@ impl Destination {
         let ejected_endpoints = self.endpoints.troubled(now).len();
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let sheds = self.counters.sheds().filter(|(_, count)| *count > 0);
+        let outcomes = self.counters.outcomes();
         let observed = self.counters.observed().into_iter();
         view::Destination {
             name: self.name.to_string(),
@@ -39,6 +40,10 @@ impl Destination {
                 p99_ms: latency.p99.map(milliseconds),
             },
             calls: self.counters.calls(),
+            outcomes: outcomes
+                .filter(|(_, count)| *count > 0)
+                .map(|(outcome, count)| (outcome.as_str().to_owned(), count))
+                .collect(),
             retries: self.counters.retries(),
             sheds: sheds
                 .map(|(shed, count)| (shed.reason().to_owned(), count))

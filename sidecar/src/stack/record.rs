@@ -153,6 +153,7 @@ impl Recording {
     fn end(&mut self, outcome: Outcome, error_kind: &'static str) {
         self.ended = true;
         let now = Instant::now();
+        self.call.destination.counters.ended(outcome);
         if self.deposits(outcome) && self.call.trail(|trail| trail.attempts.len() == 1) {
             self.call.destination.budget.deposit(now);
         }

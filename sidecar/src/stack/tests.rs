@@ -109,10 +109,13 @@ impl Rig {
         self.sent.lock().unwrap().len()
     }
 
+    /// Calls that ended so: what a scrape and the control API say of it is the same.
     fn ended(&self, outcome: Outcome) -> u64 {
-        self.destination()
-            .metrics(&self.telemetry)
-            .calls_ended(outcome)
+        let destination = self.destination();
+        let scraped = destination.metrics(&self.telemetry).calls_ended(outcome);
+        let shown = destination.view(Instant::now()).outcomes;
+        assert_eq!(shown.get(outcome.as_str()).copied().unwrap_or(0), scraped);
+        scraped
     }
 
     fn reasons(&self) -> Vec<String> {
