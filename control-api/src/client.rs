@@ -54,6 +54,14 @@ pub enum ClientError {
     Refused(Box<Problem>),
 }
 
+impl ClientError {
+    /// Whether another revision is in force than the write was to replace.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Refused(problem) if problem.status == StatusCode::PRECONDITION_FAILED.as_u16())
+    }
+}
+
 /// Which revision a write may replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfMatch {
@@ -147,9 +155,15 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn rollback(&self, revision: u64, dry_run: DryRun) -> Answer<Applied> {
+    pub async fn rollback(
+        &self,
+        revision: u64,
+        if_match: IfMatch,
+        dry_run: DryRun,
+    ) -> Answer<Applied> {
         let path = format!("/v1/revisions/{revision}/rollback");
-        let request = Request::new(Method::POST, with_dry_run(&path, dry_run));
+        let request = Request::new(Method::POST, with_dry_run(&path, dry_run))
+            .header(header::IF_MATCH, if_match.value());
         self.send(request).await?.json()
     }
 

@@ -312,6 +312,11 @@ fn the_pure_cores_never_read_a_clock_and_do_no_io() {
         "sidecar/src/overload",
         "sidecar/src/call/",
         "sidecar/src/drain/lifecycle.rs",
+        "control-api/src/bin/weirctl/fleet/plan.rs",
+        "control-api/src/bin/weirctl/fleet/target.rs",
+        "control-api/src/bin/weirctl/fleet/traffic.rs",
+        "control-api/src/bin/weirctl/fleet/verdict.rs",
+        "control-api/src/bin/weirctl/fleet/words.rs",
         "control-api/src/policy",
         "control-api/src/document",
         "k8s/src/inject",
@@ -342,23 +347,42 @@ fn the_pure_cores_never_read_a_clock_and_do_no_io() {
     report(&problems);
 }
 
-#[test]
-fn the_model_needs_no_runtime() {
+/// Fails if a package, with these arguments to `cargo tree`, depends on one of `crates`.
+fn does_not_depend(arguments: &[&str], crates: &[&str]) {
     let mut tree = std::process::Command::new(env!("CARGO"));
-    tree.args(["tree", "--offline", "--package", "control-api"])
-        .args(["--no-default-features", "--edges", "normal"])
+    tree.args(["tree", "--offline", "--edges", "normal"])
         .args(["--prefix", "none", "--format", "{p}"])
+        .args(arguments)
         .current_dir(repository());
     let done = e2e::process::run(&mut tree, e2e::wait::LONG);
     assert!(done.status.success(), "{done:?}");
-    let runtime = ["tokio", "hyper", "axum", "tower", "nix", "socket2", "mio"];
     let used: Vec<String> = done
         .stdout
         .lines()
-        .filter(|line| runtime.contains(&line.split(' ').next().unwrap_or_default()))
-        .map(|line| format!("the model depends on {line}"))
+        .filter(|line| crates.contains(&line.split(' ').next().unwrap_or_default()))
+        .map(|line| format!("{arguments:?} depends on {line}"))
         .collect();
     report(&used);
+}
+
+#[test]
+fn the_model_needs_no_runtime() {
+    let runtime = ["tokio", "hyper", "axum", "tower", "nix", "socket2", "mio"];
+    does_not_depend(
+        &["--package", "control-api", "--no-default-features"],
+        &runtime,
+    );
+}
+
+#[test]
+fn nothing_in_a_pod_knows_of_clusters() {
+    let cluster = ["kube", "kube-client", "k8s-openapi"];
+    does_not_depend(&["--package", "sidecar"], &cluster);
+    let weirctl = ["--no-default-features", "--features", "server,client"];
+    does_not_depend(
+        &[&["--package", "control-api"], &weirctl[..]].concat(),
+        &cluster,
+    );
 }
 
 #[test]

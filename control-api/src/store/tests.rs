@@ -300,6 +300,25 @@ fn a_file_that_is_written_again_with_the_same_contents_is_no_write() {
 }
 
 #[test]
+fn a_config_map_that_brings_what_the_api_wrote_already_is_no_new_revision() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.yaml");
+    fs::write(&file, text(1)).unwrap();
+    let (store, mut watch) = with_file(&file);
+    let pushed = put(&store, 7).unwrap().active.revision;
+    // The same policy in other words, as people write it.
+    fs::write(&file, format!("# saved\n{}", text(7))).unwrap();
+    watch.check();
+    let active = store.current();
+    assert_eq!(
+        (active.revision, active.written.origin),
+        (pushed, Origin::Api)
+    );
+    assert_eq!(store.revisions().len(), 3);
+    assert_eq!(put(&store, 7).unwrap().active.revision, pushed);
+}
+
+#[test]
 fn what_is_no_file_or_no_text_or_too_large_keeps_the_policy() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("policy.yaml");

@@ -192,9 +192,9 @@ async fn a_rollback_is_a_new_revision_with_the_old_document() {
             .await
             .unwrap();
     }
-    let tried = client.rollback(2, DryRun::Yes).await.unwrap();
+    let tried = client.rollback(2, IfMatch::Any, DryRun::Yes).await.unwrap();
     assert_eq!((tried.revision, tried.changes.len()), (3, 1));
-    let applied = client.rollback(2, DryRun::No).await.unwrap();
+    let applied = client.rollback(2, IfMatch::Any, DryRun::No).await.unwrap();
     assert_eq!(applied.revision, 4);
     assert_eq!(client.policy().await.unwrap().1, policy(8));
     assert_eq!(client.revision(3).await.unwrap(), policy(9));

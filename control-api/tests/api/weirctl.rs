@@ -120,8 +120,13 @@ async fn what_is_wrong_is_said_with_every_place() {
         "{broken}"
     );
     let stale = with_file("p.yaml", "version: weir/v1\ndefaults: {mode: off}");
-    let stale = refused(&stale, "apply {}/p.yaml --if-match 9").await;
-    assert!(stale.contains("revision 1 is in force"), "{stale}");
+    // Scripts tell a lost race from a mistake.
+    for words in ["apply {}/p.yaml --if-match 9", "rollback 1 --if-match 9"] {
+        let stale = weirctl(&stale, words).await;
+        assert_eq!(stale.status.code(), Some(3), "{words}: {stale:?}");
+        let said = String::from_utf8(stale.stderr).unwrap();
+        assert!(said.contains("revision 1 is in force"), "{said}");
+    }
     assert!(
         refused(&server, "apply {}/absent.yaml")
             .await

@@ -1,19 +1,34 @@
 //! Runs one command.
 
-use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use control_api::client::{Client, DryRun, IfMatch, find_socket};
-use control_api::document::text_value;
 use control_api::view::DecisionFilter;
 use serde_json::Value;
 
-use crate::arguments::{Arguments, Command, Format};
+use crate::arguments::{Arguments, Command, DecisionsArguments, Format};
 use crate::output::Output;
-use crate::{Failure, follow, offline, show, wait};
+use crate::{Failure, follow, leash, offline, show, wait};
 
-/// Runs the command that was typed.
-pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+/// Runs the command that was typed, here or in a pod.
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    #[cfg(feature = "fleet")]
+    {
+        let Arguments {
+            cluster,
+            command,
+            output,
+            ..
+        } = &arguments;
+        if let Some(pod) = &cluster.pod {
+            return Box::pin(crate::fleet::one_pod(pod, cluster, command, *output)).await;
+        }
+    }
+    run_here(arguments).await.map(|()| ExitCode::SUCCESS)
+}
+
+async fn run_here(arguments: Arguments) -> Result<(), Failure> {
     let output = Output::new(arguments.output);
     let client = || -> Result<Client, Failure> {
         match &arguments.socket {
@@ -29,33 +44,37 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
             file,
             dry_run,
             if_match,
-        } => apply(&client()?, output, &file, dry_run_of(dry_run), if_match).await,
-        Command::Diff { file } => {
+            length,
+        } => {
+            let policy = offline::read_value(&file, length)?;
+            let dry_run = dry_run_of(dry_run);
+            apply(&client()?, output, &policy, if_match, dry_run).await
+        }
+        Command::Diff { file, length } => {
+            let policy = offline::read_value(&file, length)?;
             let if_match = Some(IfMatch::Any);
-            apply(&client()?, output, &file, DryRun::Yes, if_match).await
+            apply(&client()?, output, &policy, if_match, DryRun::Yes).await
+        }
+        #[cfg(feature = "fleet")]
+        Command::Push(push) => {
+            let context = arguments.cluster.context.as_deref();
+            Box::pin(crate::fleet::push(&push, context, output)).await
         }
         Command::Check { file } => offline::check(output, &file),
         Command::History => output.print(&client()?.revisions().await?, |all| show::revisions(all)),
-        Command::Rollback { revision, dry_run } => {
-            let dry_run = dry_run_of(dry_run);
-            let applied = client()?.rollback(revision, dry_run).await?;
+        Command::Rollback {
+            revision,
+            if_match,
+            dry_run,
+        } => {
+            let (if_match, dry_run) = (if_match.unwrap_or(IfMatch::Any), dry_run_of(dry_run));
+            let applied = client()?.rollback(revision, if_match, dry_run).await?;
             output.print(&applied, show::applied)
         }
-        Command::Watch { since } => follow::revisions(&client()?, output, since).await,
-        Command::Decisions {
-            trace,
-            destination,
-            limit,
-            follow,
-        } => {
-            let filter = DecisionFilter {
-                trace,
-                destination,
-                since: None,
-                limit: Some(limit),
-            };
-            decisions(&client()?, output, filter, follow).await
+        Command::Watch { since, until_eof } => {
+            leash::on(until_eof, follow::revisions(&client()?, output, since)).await
         }
+        Command::Decisions(wanted) => decisions(&client()?, output, wanted).await,
         Command::Destinations => output.print(&client()?.destinations().await?, |all| {
             show::destinations(all)
         }),
@@ -91,28 +110,32 @@ async fn get(client: &Client, output: Output, revision: Option<u64>) -> Result<(
 async fn apply(
     client: &Client,
     output: Output,
-    file: &Path,
-    dry_run: DryRun,
+    policy: &Value,
     if_match: Option<IfMatch>,
+    dry_run: DryRun,
 ) -> Result<(), Failure> {
-    let text = offline::read(file)?;
-    let policy = text_value(&text).map_err(|error| format!("{}: {error}", file.display()))?;
     let if_match = match if_match {
         Some(if_match) => if_match,
         None => IfMatch::Revision(client.policy().await?.0),
     };
-    let applied = client.replace(&policy, if_match, dry_run).await?;
+    let applied = client.replace(policy, if_match, dry_run).await?;
     output.print(&applied, show::applied)
 }
 
 async fn decisions(
     client: &Client,
     output: Output,
-    filter: DecisionFilter,
-    follow: bool,
+    wanted: DecisionsArguments,
 ) -> Result<(), Failure> {
-    if follow {
-        return follow::decisions(client, output, filter).await;
+    let filter = DecisionFilter {
+        trace: wanted.trace,
+        destination: wanted.destination,
+        since: None,
+        limit: Some(wanted.limit),
+    };
+    if wanted.follow {
+        let following = follow::decisions(client, output, filter);
+        return leash::on(wanted.until_eof, following).await;
     }
     let decisions = client.decisions(&filter).await?;
     output.print(&decisions, |all| show::decisions(all))

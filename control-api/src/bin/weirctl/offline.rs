@@ -4,33 +4,46 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use control_api::document::{BYTES_MAX, Document, Finding, Settings, effective_settings};
+use control_api::document::{
+    BYTES_MAX, Document, Finding, Settings, effective_settings, text_value,
+};
 use control_api::policy::Target;
 use http::{Method, Uri};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::Failure;
 use crate::output::Output;
 
-/// Reads a file, or standard input where the file is `-`.
-pub(crate) fn read(file: &Path) -> Result<String, Failure> {
+/// Reads a file, or standard input where the file is `-`: to its end, or these many bytes of it.
+pub(crate) fn read(file: &Path, length: Option<u64>) -> Result<String, Failure> {
     let mut text = String::new();
     // One byte more than is allowed is enough to see that it is too much.
     let most = u64::try_from(BYTES_MAX)
         .unwrap_or(u64::MAX)
-        .saturating_add(1);
+        .saturating_add(1)
+        .min(length.unwrap_or(u64::MAX));
     let read = if file == Path::new("-") {
         io::stdin().lock().take(most).read_to_string(&mut text)
     } else {
         File::open(file).and_then(|opened| opened.take(most).read_to_string(&mut text))
     };
-    read.map_err(|error| format!("{}: {error}", file.display()))?;
+    let read = read.map_err(|error| format!("{}: {error}", file.display()))?;
+    if length.is_some_and(|length| u64::try_from(read) != Ok(length)) {
+        return Err(format!("{}: ends after {read} bytes", file.display()).into());
+    }
     Ok(text)
+}
+
+/// Reads a file as a policy that is not yet checked.
+pub(crate) fn read_value(file: &Path, length: Option<u64>) -> Result<Value, Failure> {
+    let text = read(file, length)?;
+    text_value(&text).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
 /// Reads a file as a policy.
 pub(crate) fn read_document(file: &Path) -> Result<Document, Failure> {
-    let text = read(file)?;
+    let text = read(file, None)?;
     Document::parse(&text).map_err(|error| format!("{}:\n{error}", file.display()).into())
 }
 

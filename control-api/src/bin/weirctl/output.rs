@@ -24,6 +24,12 @@ impl Output {
         Self::new(self.format.or(Some(format)))
     }
 
+    /// Whether texts for people are printed.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn is_for_people(self) -> bool {
+        self.format.is_none()
+    }
+
     /// Prints one result; `show` makes the text for people, with its final newline.
     pub(crate) fn print<T: Serialize>(
         self,

@@ -1,0 +1,170 @@
+//! What is done with one pod of a push, and what its row says then.
+
+use std::time::Duration;
+
+use control_api::view::Applied;
+use tokio::time::{Instant, sleep};
+
+use super::super::proxy::{Proxy, Trouble};
+use super::super::report::{PodResult, Row};
+use super::super::traffic::Traffic;
+use super::Rollout;
+
+impl Rollout<'_> {
+    /// Reads the revision in force, and how calls have ended so far.
+    pub(super) async fn read(&self, place: usize, with_traffic: bool) {
+        let Some(row) = self.rows.get(place) else {
+            return;
+        };
+        let read = async {
+            let proxy = self.proxy(&row);
+            let revision = proxy.status().await?.policy.revision.revision;
+            let start = if with_traffic {
+                proxy.traffic().await?
+            } else {
+                Traffic::default()
+            };
+            Ok((revision, start))
+        };
+        let read: Result<_, Trouble> = read.await;
+        self.rows.change(place, |row| match read {
+            Ok((revision, start)) => {
+                row.before = Some(revision);
+                row.after = Some(revision);
+                row.start = start;
+            }
+            Err(trouble) => end_badly(row, trouble, "nothing was written"),
+        });
+    }
+
+    /// Puts the policy into force, if the pod is still to be written.
+    pub(super) async fn write(&self, place: usize) {
+        let waits = |row: &Row| row.result == PodResult::NotReached;
+        let Some((row, before)) = self
+            .rows
+            .get(place)
+            .filter(waits)
+            .and_then(|row| Some((row.clone(), row.before?)))
+        else {
+            return;
+        };
+        self.rows.change(place, |row| {
+            row.ends(PodResult::Unknown, "interrupted while it was written");
+        });
+        let dry_run = self.arguments.dry_run;
+        let proxy = self.proxy(&row);
+        let mut applied = proxy.apply(self.policy, before, dry_run).await;
+        if matches!(applied, Err(Trouble::Stale)) {
+            applied = self.again(&proxy).await;
+        }
+        self.rows.change(place, |row| match applied {
+            Ok(Applied {
+                revision, changes, ..
+            }) => {
+                row.after = Some(revision);
+                let count = changes.len();
+                match (changes.is_empty(), dry_run) {
+                    (true, _) => row.ends(PodResult::Unchanged, ""),
+                    (false, true) => row.ends(PodResult::WouldChange, format!("{count} changes")),
+                    (false, false) => row.ends(PodResult::Applied, ""),
+                }
+            }
+            Err(trouble) => end_badly(
+                row,
+                trouble,
+                "another revision came between, which was not replaced; push again",
+            ),
+        });
+    }
+
+    /// Another revision came between. If it is the same policy, as when the `ConfigMap` was written first, all is well;
+    /// otherwise it is somebody else's, and stays.
+    async fn again(&self, proxy: &Proxy<'_>) -> Result<Applied, Trouble> {
+        let revision = proxy.status().await?.policy.revision.revision;
+        let tried = proxy.apply(self.policy, revision, true).await?;
+        if tried.changes.is_empty() {
+            Ok(tried)
+        } else {
+            Err(Trouble::Stale)
+        }
+    }
+
+    /// Waits until the pod's status tells of the new revision.
+    pub(super) async fn wait(&self, place: usize, deadline: Instant) {
+        let Some((row, after)) = self
+            .rows
+            .get(place)
+            .and_then(|row| Some((row.clone(), row.after?)))
+        else {
+            return;
+        };
+        let proxy = self.proxy(&row);
+        let trouble = loop {
+            match proxy.status().await {
+                Ok(status) if status.policy.revision.revision == after => return,
+                Ok(status) if status.policy.revision.revision > after => {
+                    break Trouble::Failed(format!(
+                        "revision {} replaced it",
+                        status.policy.revision.revision
+                    ));
+                }
+                Err(Trouble::Gone) => break Trouble::Gone,
+                trouble if Instant::now() >= deadline => {
+                    let why = match trouble {
+                        Err(Trouble::Failed(why)) => why,
+                        _ => "still another revision".to_owned(),
+                    };
+                    break Trouble::Failed(format!("not seen in force in time: {why}"));
+                }
+                _ => sleep(PAUSE).await,
+            }
+        };
+        self.rows.change(place, |row| end_badly(row, trouble, ""));
+    }
+
+    pub(super) async fn roll_back(&self, place: usize, why: &str) {
+        let row = self.rows.get(place);
+        let Some((row, before, after)) =
+            row.and_then(|row| Some((row.clone(), row.before?, row.after?)))
+        else {
+            return;
+        };
+        self.rows.change(place, |row| {
+            row.ends(PodResult::Unknown, "interrupted while it was rolled back");
+        });
+        let rolled_back = self.proxy(&row).roll_back(before, after).await;
+        self.rows.change(place, |row| match rolled_back {
+            Ok(applied) => {
+                row.after = Some(applied.revision);
+                row.ends(
+                    PodResult::RolledBack,
+                    format!("to the policy of {before}: {why}"),
+                );
+            }
+            Err(trouble) => end_badly(
+                row,
+                trouble,
+                "not rolled back: another revision came between",
+            ),
+        });
+    }
+
+    pub(super) fn proxy<'b>(&'b self, row: &'b Row) -> Proxy<'b> {
+        Proxy {
+            cluster: self.cluster,
+            pod: &row.pod,
+            uid: row.uid.as_deref(),
+        }
+    }
+}
+
+pub(super) fn end_badly(row: &mut Row, trouble: Trouble, if_stale: &str) {
+    match trouble {
+        Trouble::Gone => row.ends(PodResult::Gone, "deleted meanwhile"),
+        Trouble::Stale => row.ends(PodResult::Failed, if_stale),
+        Trouble::Failed(why) => row.ends(PodResult::Failed, why),
+    }
+}
+
+/// Time between two questions whether a revision is in force.
+const PAUSE: Duration = Duration::from_millis(500);
