@@ -164,4 +164,20 @@ mod tests {
     fn the_arguments_do_not_contradict_each_other() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn the_certificate_is_from_exactly_one_place() {
+        let takes = |arguments: &str| {
+            let words = format!("weir-injector serve {arguments}");
+            Cli::try_parse_from(words.split_whitespace()).map_err(|error| error.to_string())
+        };
+        let own = "--self-certs s --webhook-configuration w --service v --namespace n";
+        assert!(takes("--certs d").is_ok());
+        assert!(takes(own).is_ok());
+        assert!(takes("").unwrap_err().contains("--self-certs"));
+        assert!(takes(&format!("--certs d {own}")).is_err());
+        let less = takes("--self-certs s --webhook-configuration w --service v");
+        assert!(less.unwrap_err().contains("--namespace"));
+        assert!(takes("--certs d --service v").is_err());
+    }
 }

@@ -7,9 +7,10 @@
 //! | `GET /metrics`, `/livez`, `/readyz` | on the other port |
 
 pub mod certificate;
-mod expiry;
 pub mod listener;
 pub mod metrics;
+pub mod own;
+mod validity;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use crate::inject::PodSecurity;
 use crate::review;
 use crate::settings::Settings;
+use certificate::Served;
 use metrics::Metrics;
 
 /// What requests are answered with. Cheap to clone.
@@ -32,23 +34,25 @@ use metrics::Metrics;
 pub struct Webhook {
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
-    ready: Arc<AtomicBool>,
+    served: Arc<Served>,
+    retired: Arc<AtomicBool>,
 }
 
 impl Webhook {
-    /// Answers by `settings`, and is ready.
+    /// Answers by `settings`; is ready once a certificate is served.
     #[must_use]
-    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: Settings, metrics: Arc<Metrics>, served: Arc<Served>) -> Self {
         Self {
             settings: Arc::new(settings),
             metrics,
-            ready: Arc::new(AtomicBool::new(true)),
+            served,
+            retired: Arc::default(),
         }
     }
 
     /// From now on `/readyz` says no, so that requests go elsewhere; those that come are answered.
     pub fn retire(&self) {
-        self.ready.store(false, Ordering::Relaxed);
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// What is served to the API server.
@@ -109,10 +113,13 @@ async fn exposition(State(webhook): State<Webhook>) -> Response {
 }
 
 async fn readyz(State(webhook): State<Webhook>) -> (StatusCode, &'static str) {
-    if webhook.ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ready\n")
-    } else {
+    if webhook.retired.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "ending\n")
+    } else if webhook.served.current().is_none() {
+        let reason = "no certificate is served yet; the log says what it waits for\n";
+        (StatusCode::SERVICE_UNAVAILABLE, reason)
+    } else {
+        (StatusCode::OK, "ready\n")
     }
 }
 

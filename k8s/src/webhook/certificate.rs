@@ -1,36 +1,37 @@
-//! The certificate that is served: read from mounted files, and read again when they change.
+//! The certificate that is served: one at a time, replaced at any time, for the connections that begin after it.
 //!
-//! A mounted Secret changes by a swap of symbolic links, at any time and in two files. So both are read once in a while
-//! and compared; a pair that does not fit together is not served, and the one before goes on.
+//! It comes from mounted [`files`], or from the injector [`itself`](super::own).
 
+pub mod files;
+
+use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig, version};
 
-use super::expiry;
 use super::metrics::Metrics;
+use super::validity::Validity;
 
-/// A directory with `tls.crt` and `tls.key`, as a Secret of the type `kubernetes.io/tls` is mounted.
+/// What new connections are served with.
 #[derive(Debug)]
-pub struct Certificate {
-    directory: PathBuf,
-    /// What was read last, good or bad.
-    files: Files,
-    served: Arc<ArcSwap<ServerConfig>>,
+pub struct Served {
+    config: ArcSwapOption<ServerConfig>,
     metrics: Arc<Metrics>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Files {
-    chain: Vec<u8>,
-    key: Vec<u8>,
+/// A certificate's chain and its key, each in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// The leaf comes first.
+    pub chain: Vec<u8>,
+    /// The leaf's.
+    pub key: Vec<u8>,
 }
 
 /// Why a certificate cannot be served.
@@ -57,80 +58,48 @@ pub enum CertificateError {
     Pair(#[from] rustls::Error),
 }
 
-impl Certificate {
-    /// Reads the files for the first time.
+impl Served {
+    /// None yet: handshakes fail, and nobody should be sent here.
+    #[must_use]
+    pub fn nothing(metrics: Arc<Metrics>) -> Self {
+        Self {
+            config: ArcSwapOption::empty(),
+            metrics,
+        }
+    }
+
+    /// What a connection that begins now is served with.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<ServerConfig>> {
+        self.config.load_full()
+    }
+
+    /// Serves `pair` from now on, and tells when it ends, in seconds since 1970; on an error, goes on with what was.
     ///
     /// # Errors
     /// [`CertificateError`]
-    pub fn open(directory: &Path, metrics: Arc<Metrics>) -> Result<Self, CertificateError> {
-        let files = Files::read(directory)?;
-        let (config, expiry) = files.config()?;
-        metrics.certificate_loaded(expiry);
-        Ok(Self {
-            directory: directory.to_owned(),
-            files,
-            served: Arc::new(ArcSwap::from_pointee(config)),
-            metrics,
-        })
-    }
-
-    /// What new connections are to be served with; look again for each.
-    #[must_use]
-    pub fn served(&self) -> Arc<ArcSwap<ServerConfig>> {
-        Arc::clone(&self.served)
-    }
-
-    /// Looks at the files every `period`, for ever.
-    pub async fn watch(mut self, period: Duration) {
-        loop {
-            tokio::time::sleep(period).await;
-            // Two small files of a memory file system: no thread is needed for them.
-            self.look();
-        }
-    }
-
-    fn look(&mut self) {
-        let files = match Files::read(&self.directory) {
-            Ok(files) if files == self.files => return,
-            Ok(files) => files,
-            // Whatever it is, the next look tells.
-            Err(error) => return tracing::warn!(%error, "the certificate cannot be read"),
-        };
-        match files.config() {
-            Ok((config, expiry)) => {
-                self.served.store(Arc::new(config));
-                self.metrics.certificate_loaded(expiry);
-                tracing::info!(?expiry, "a new certificate is served");
-            }
-            Err(error) => {
-                self.metrics.certificate_failed();
-                tracing::error!(%error, "the new certificate cannot be served; the old one goes on");
-            }
-        }
-        self.files = files;
+    pub fn serve(&self, pair: &Pair) -> Result<Option<u32>, CertificateError> {
+        let (config, expiry) = pair
+            .config()
+            .inspect_err(|_| self.metrics.certificate_failed())?;
+        self.config.store(Some(Arc::new(config)));
+        self.metrics.certificate_loaded(expiry);
+        Ok(expiry)
     }
 }
 
-impl Files {
-    fn read(directory: &Path) -> Result<Self, CertificateError> {
-        let read = |name: &str| {
-            let path = directory.join(name);
-            std::fs::read(&path).map_err(|source| CertificateError::File { path, source })
-        };
-        Ok(Self {
-            chain: read(CHAIN)?,
-            key: read(KEY)?,
-        })
-    }
-
+impl Pair {
     /// What serves them, and when the certificate ends.
-    fn config(&self) -> Result<(ServerConfig, Option<u32>), CertificateError> {
+    pub(super) fn config(&self) -> Result<(ServerConfig, Option<u32>), CertificateError> {
         let wrong = |file| move |source| CertificateError::Pem { file, source };
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&self.chain)
             .collect::<Result<_, _>>()
             .map_err(wrong(CHAIN))?;
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(wrong(KEY))?;
-        let expiry = chain.first().and_then(|leaf| expiry::not_after(leaf));
+        let expiry = chain
+            .first()
+            .and_then(|leaf| Validity::of(leaf))
+            .map(|validity| validity.not_after);
         // Every API server since Kubernetes 1.16 speaks TLS 1.3.
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&version::TLS13])?
@@ -140,5 +109,15 @@ impl Files {
     }
 }
 
-const CHAIN: &str = "tls.crt";
-const KEY: &str = "tls.key";
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A key is not for logs.
+        f.debug_struct("Pair").finish_non_exhaustive()
+    }
+}
+
+/// The chain's name, as a file and in a Secret.
+pub(super) const CHAIN: &str = "tls.crt";
+
+/// The key's.
+pub(super) const KEY: &str = "tls.key";

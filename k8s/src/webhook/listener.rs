@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -16,8 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tower::ServiceExt as _;
+
+use super::certificate::Served;
 
 /// What a port speaks.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub enum Security {
     /// Plain HTTP.
     None,
     /// HTTPS, with the certificate that is current when a connection begins.
-    Tls(Arc<ArcSwap<ServerConfig>>),
+    Tls(Arc<Served>),
 }
 
 /// Serves `router` until `stop` is true; then lets what has begun finish, for at most [`FINISH_MAX`].
@@ -80,8 +80,11 @@ async fn connection(
     socket.set_nodelay(true).ok();
     let done = match security {
         Security::None => http(TokioIo::new(socket), router, stop).await,
-        Security::Tls(config) => {
-            let acceptor = TlsAcceptor::from(config.load_full());
+        Security::Tls(served) => {
+            let Some(config) = served.current() else {
+                return tracing::debug!("a connection was closed: there is no certificate yet");
+            };
+            let acceptor = TlsAcceptor::from(config);
             match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(socket)).await {
                 Ok(Ok(stream)) => http(TokioIo::new(stream), router, stop).await,
                 Ok(Err(error)) => Err(error),

@@ -28,6 +28,8 @@ pub struct Metrics {
     duration: Histogram,
     certificate_expiry: Gauge<f64, AtomicU64>,
     certificate_loads: Family<ResultLabel, Counter>,
+    certificate_checks: Family<ResultLabel, Counter>,
+    certificate_renewals: Family<ResultLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -57,8 +59,20 @@ impl Default for Metrics {
         let certificate_loads = of_results([OK, FAILED]);
         registry.register(
             "cert_loads",
-            "Times that changed certificate files were read, by whether they can be served: ok or failed",
+            "Times that a new certificate was read, by whether it can be served: ok or failed",
             certificate_loads.clone(),
+        );
+        let certificate_checks = Family::default();
+        registry.register(
+            "cert_checks",
+            "Looks at the certificate in the cluster, where the injector makes its own, by how they ended: ok, conflict, forbidden, absent, refused, unreachable or failed",
+            certificate_checks.clone(),
+        );
+        let certificate_renewals = Family::default();
+        registry.register(
+            "cert_renewals",
+            "What this replica wrote to the cluster, where the injector makes its own certificate: secret, authority, old_authorities, bundle or certificate",
+            certificate_renewals.clone(),
         );
         Self {
             registry,
@@ -66,6 +80,8 @@ impl Default for Metrics {
             duration,
             certificate_expiry,
             certificate_loads,
+            certificate_checks,
+            certificate_renewals,
         }
     }
 }
@@ -84,7 +100,19 @@ impl Metrics {
             .set(expiry.map_or(f64::NAN, f64::from));
     }
 
-    /// New files cannot be served; the old certificate goes on.
+    /// A look at the cluster ended; `result` is `ok` or what went wrong.
+    pub(super) fn certificate_checked(&self, result: &'static str) {
+        let label = ResultLabel { result };
+        self.certificate_checks.get_or_create(&label).inc();
+    }
+
+    /// This was written to the cluster.
+    pub(super) fn certificate_renewed(&self, result: &'static str) {
+        let label = ResultLabel { result };
+        self.certificate_renewals.get_or_create(&label).inc();
+    }
+
+    /// A new one cannot be served; the old certificate goes on.
     pub(super) fn certificate_failed(&self) {
         self.loads(FAILED);
     }

@@ -1,28 +1,47 @@
-//! Reads from a certificate when it ends to be valid (RFC 5280 §4.1), and nothing else of it.
+//! Reads from a certificate from when to when it is valid (RFC 5280 §4.1), and nothing else of it.
 
-/// Seconds since 1970 at which an X.509 certificate in DER ends to be valid. None: it is none, or ends after 2105.
-pub(super) fn not_after(certificate: &[u8]) -> Option<u32> {
-    let (certificate, _) = element(certificate, SEQUENCE)?;
-    let (signed, _) = element(certificate, SEQUENCE)?;
-    // The version is absent from version 1.
-    let signed = match element(signed, VERSION) {
-        Some((_, rest)) => rest,
-        None => signed,
-    };
-    let (_serial, rest) = element(signed, INTEGER)?;
-    let (_algorithm, rest) = element(rest, SEQUENCE)?;
-    let (_issuer, rest) = element(rest, SEQUENCE)?;
-    let (validity, _) = element(rest, SEQUENCE)?;
-    let (_not_before, rest) =
-        element(validity, UTC_TIME).or_else(|| element(validity, GENERALIZED_TIME))?;
-    if let Some((time, _)) = element(rest, UTC_TIME) {
+/// From when to when a certificate is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Validity {
+    /// Its first second.
+    pub(super) not_before: u32,
+    /// Its last.
+    pub(super) not_after: u32,
+}
+
+impl Validity {
+    /// Of an X.509 certificate in DER. None: it is none, or begins before 1970 or ends after 2105.
+    pub(super) fn of(certificate: &[u8]) -> Option<Self> {
+        let (certificate, _) = element(certificate, SEQUENCE)?;
+        let (signed, _) = element(certificate, SEQUENCE)?;
+        // The version is absent from version 1.
+        let signed = match element(signed, VERSION) {
+            Some((_, rest)) => rest,
+            None => signed,
+        };
+        let (_serial, rest) = element(signed, INTEGER)?;
+        let (_algorithm, rest) = element(rest, SEQUENCE)?;
+        let (_issuer, rest) = element(rest, SEQUENCE)?;
+        let (validity, _) = element(rest, SEQUENCE)?;
+        let (not_before, rest) = time(validity)?;
+        let (not_after, _) = time(rest)?;
+        Some(Self {
+            not_before,
+            not_after,
+        })
+    }
+}
+
+/// The seconds since 1970 of the first element, and what follows it.
+fn time(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    if let Some((time, rest)) = element(bytes, UTC_TIME) {
         // RFC 5280 §4.1.2.5.1: two digits below 50 are of this century.
         let year = number(time.get(..2)?)?;
         let century = if year < 50 { 2000 } else { 1900 };
-        return seconds(century + year, time.get(2..)?);
+        return Some((seconds(century + year, time.get(2..)?)?, rest));
     }
-    let (time, _) = element(rest, GENERALIZED_TIME)?;
-    seconds(number(time.get(..4)?)?, time.get(4..)?)
+    let (time, rest) = element(bytes, GENERALIZED_TIME)?;
+    Some((seconds(number(time.get(..4)?)?, time.get(4..)?)?, rest))
 }
 
 /// The contents of the first element, if it has this tag, and what follows it.
@@ -88,17 +107,23 @@ mod tests {
 
     fn made_until(year: i32) -> Vec<u8> {
         let mut params = rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2000, 2, 29);
         params.not_after = rcgen::date_time_ymd(year, 2, 28);
         let key = rcgen::KeyPair::generate().unwrap();
         params.self_signed(&key).unwrap().der().to_vec()
     }
 
     #[test]
-    fn the_end_of_either_kind_of_time_is_read() {
-        assert_eq!(not_after(&made_until(2030)), Some(1_898_467_200));
-        assert_eq!(not_after(&made_until(2049)), Some(2_498_083_200));
+    fn either_kind_of_time_is_read() {
+        let until = |year| {
+            let validity = Validity::of(&made_until(year)).unwrap();
+            assert_eq!(validity.not_before, 951_782_400);
+            validity.not_after
+        };
+        assert_eq!(until(2030), 1_898_467_200);
+        assert_eq!(until(2049), 2_498_083_200);
         // From 2050 on it is written in another way.
-        assert_eq!(not_after(&made_until(2060)), Some(2_845_152_000));
+        assert_eq!(until(2060), 2_845_152_000);
     }
 
     #[test]
@@ -111,13 +136,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), cut in 0..600_usize, place in 0..600_usize, byte: u8) {
-            let _any = not_after(&bytes);
+            let _any = Validity::of(&bytes);
             let mut certificate = made_until(2030);
             if let Some(changed) = certificate.get_mut(place) {
                 *changed = byte;
             }
             certificate.truncate(cut);
-            let _any = not_after(&certificate);
+            let _any = Validity::of(&certificate);
         }
     }
 }
