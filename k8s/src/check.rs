@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn what_the_webhook_answers_is_right_and_less_than_that_is_not() {
-        let asked = super::review().to_string();
+        let asked = review().to_string();
         let settings = Settings::parse("").unwrap();
         let answer = review::answer(asked.as_bytes(), PodSecurity::AllowsNetAdmin, &settings);
         let right = answer.unwrap().answer;

@@ -47,6 +47,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "weir.certSecret" -}}
 {{- if eq .Values.certs.mode "existing" -}}
 {{ required "certs.existing.secretName is empty: which Secret has the webhook's certificate?" .Values.certs.existing.secretName }}
+{{- else if eq .Values.certs.mode "self" -}}
+{{- /* Not the name of the other modes: a Secret's type cannot be changed. */ -}}
+{{ include "weir.injector" . }}-self-certs
 {{- else -}}
 {{ include "weir.injector" . }}-certs
 {{- end -}}
