@@ -236,14 +236,14 @@ fn judge(path: &'static str, status: StatusCode, body: &[u8]) -> Result<(), Chec
     if field("allowed") != Some(&true.into()) {
         return wrong("the pod's admission");
     }
-    let patch = field("patch").and_then(Value::as_str).unwrap_or_default();
-    let patch = STANDARD.decode(patch).unwrap_or_default();
-    let Ok(patch) = serde_json::from_slice::<json_patch::Patch>(&patch) else {
+    let encoded = field("patch").and_then(Value::as_str).unwrap_or_default();
+    let changes = STANDARD.decode(encoded).unwrap_or_default();
+    let Ok(changes) = serde_json::from_slice::<json_patch::Patch>(&changes) else {
         return wrong("a JSON patch");
     };
     let mut pod = pod();
-    let patched = json_patch::patch(&mut pod, &patch).is_ok();
-    if patched && Pod::read(&pod).is_ok_and(|pod| pod.has_container(PROXY_CONTAINER)) {
+    let is_changed = json_patch::patch(&mut pod, &changes).is_ok();
+    if is_changed && Pod::read(&pod).is_ok_and(|pod| pod.has_container(PROXY_CONTAINER)) {
         Ok(())
     } else {
         wrong("a patch that adds the proxy")
