@@ -63,7 +63,7 @@ impl Pod {
             ("weir", binaries::weir()),
             ("e2e-inside", binaries::peer("e2e-inside")),
         ] {
-            std::fs::copy(path, pod.path(name)).expect("ours");
+            copy(&path, &pod.path(name));
             open_to_all(&pod.path(name));
         }
         pod
@@ -182,6 +182,15 @@ fn run_in(namespace: &Process, words: &[&str]) -> Finished {
 fn as_user<'a>(uid: &'a str, words: &[&'a str]) -> Vec<&'a str> {
     let user = ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups"];
     [&user[..], words].concat()
+}
+
+/// Copies a program. A process of its own does it: a descriptor of ours that writes could be inherited by what another
+/// thread starts just then, and a program that is open for writing cannot be run.
+pub fn copy(from: &Path, to: &Path) {
+    ok(&process::run(
+        Command::new("cp").arg(from).arg(to),
+        wait::LONG,
+    ));
 }
 
 fn open_to_all(path: &Path) {

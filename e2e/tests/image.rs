@@ -11,6 +11,7 @@ use e2e::collector::Collector;
 use e2e::dns::NameServer;
 use e2e::http1::{self, Connection};
 use e2e::origin::{Origin, header};
+use e2e::pod;
 use e2e::process::{self, Finished, Process};
 use e2e::wait;
 use e2e::weir::free_addr;
@@ -180,7 +181,7 @@ fn the_image_runs_commands_of_ordinary_users_on_other_machines_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("ours");
     let weir = folder.path().join("weir");
-    fs::copy(image_root().join("usr/local/bin/weir"), &weir).expect("it is there");
+    pod::copy(&image_root().join("usr/local/bin/weir"), &weir);
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
     command

@@ -271,12 +271,14 @@ fn a_pods_calls_to_the_proxys_own_port_do_not_loop() {
     let _proxy = pod.proxy();
     let (_application, application) = pod.user(UID);
     for ip in ["127.0.0.1", "::1"] {
-        let stream = application
-            .connect(addr(ip, 19401))
-            .expect("the proxy listens");
-        let mut connection = Connection::over(stream);
-        let answer = connection.get("a", "/");
-        assert!(answer.is_err(), "{answer:?}");
+        match application.connect(addr(ip, 19401)) {
+            Ok(stream) => {
+                let answer = Connection::over(stream).get("a", "/");
+                assert!(answer.is_err(), "{answer:?}");
+            }
+            // It was over before we looked.
+            Err(error) => assert!(error.to_string().contains("reset"), "{error}"),
+        }
     }
     wait::until_true("both connections to end", wait::LONG, || {
         pod.read("/v1/status")["connections"] == 0
@@ -337,7 +339,7 @@ fn a_pods_calls_from_one_port_to_two_servers_are_told_apart() {
 /// All connections end at the proxy's one port, so the kernel has to change source ports that would be the same.
 #[test]
 #[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
-fn a_pods_hundred_ports_are_enough_for_a_hundred_connections_to_each_of_two_servers() {
+fn a_pods_hundred_ports_are_enough_for_ninety_connections_to_each_of_two_servers() {
     let pod = Pod::new();
     let (_server, server) = pod.server();
     let _serving = [8000, 8001].map(|port| serve(&server, port));
@@ -347,8 +349,8 @@ fn a_pods_hundred_ports_are_enough_for_a_hundred_connections_to_each_of_two_serv
     let (_application, application) = pod.user(UID);
     let mut held = Vec::new();
     for to in [addr(NODE[0], 8000), addr(NODE[0], 8001)] {
-        // The hundredth to each server is the proxy's own, which all of them share.
-        for number in 0..99 {
+        // Ten to each server are left to the proxy, whose connections are the pod's as well.
+        for number in 0..90 {
             let (connection, seen) = dial(&application, to);
             assert!(seen["id"].is_string(), "{number} to {to}: {seen}");
             held.push(connection);
@@ -358,7 +360,7 @@ fn a_pods_hundred_ports_are_enough_for_a_hundred_connections_to_each_of_two_serv
     for port in [8000, 8001] {
         let to = addr(NODE[0], port).to_string();
         let count = all.iter().filter(|one| one["destination"] == to).count();
-        assert_eq!(count, 99, "{to}");
+        assert_eq!(count, 90, "{to}");
     }
 }
 
