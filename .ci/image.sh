@@ -57,7 +57,7 @@ step_image() {
     made=$(git log -1 --format=%ct 2>/dev/null || echo 0)
     rm -f target/image/weir.tar
     # Its own storage, so that nothing is left on the machine. Times are the commit's, so that the same binaries make the same image.
-    local buildah=(buildah --root "$storage" --runroot "$storage/run" --storage-driver vfs)
+    local buildah=(env XDG_RUNTIME_DIR="$storage" buildah --root "$storage" --runroot "$storage/run" --storage-driver vfs)
     "${buildah[@]}" build --quiet --isolation chroot --format oci --identity-label=false --timestamp "$made" --file k8s/Dockerfile --tag "$image" \
         --build-arg VERSION="$version" --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || true)" . >"$logs/image.log"
     "${buildah[@]}" push --quiet "$image" "docker-archive:target/image/weir.tar:$image" >>"$logs/image.log"
