@@ -20,9 +20,12 @@ static_binaries() {
     local host name
     host=$(rustc --version --verbose | sed -n 's/^host: //p')
     # With --target the flags are not those of build scripts and macros, which cannot be static.
-    PATH="$PWD/target/tools/bin:$PATH" CARGO_TARGET_DIR=target/image \
-        RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/weir" \
-        cargo auditable build --release --locked --target "$host" --package sidecar --package control-api --package k8s --bins
+    local build=(env PATH="$PWD/target/tools/bin:$PATH" CARGO_TARGET_DIR=target/image
+        RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/weir"
+        cargo auditable build --release --locked --target "$host")
+    "${build[@]}" --package sidecar --package k8s --bins
+    # In a pod weirctl speaks to its own proxy only: it needs no client of API servers.
+    "${build[@]}" --package control-api --bin weirctl --no-default-features --features client
     rm -rf target/image/bin
     mkdir -p target/image/bin
     for name in "${image_binaries[@]}"; do

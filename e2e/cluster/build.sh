@@ -10,24 +10,29 @@ export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath" GOTOOLCHAIN=local
 mkdir -p "$bin" "$cache/made"
 
 # Whether the programs of a module are there, made from just these files.
-made() { # made MODULE
+made() { # made MODULE OUTPUT
     (cd "$here/modules/$1" && cat go.mod go.sum ./*.go 2>/dev/null | sha256sum) >"$cache/made/$1.new"
-    cmp -s "$cache/made/$1.new" "$cache/made/$1"
+    [ -e "$bin/${2:-kubectl}" ] && cmp -s "$cache/made/$1.new" "$cache/made/$1"
 }
 
 build() { # build MODULE OUTPUT LDFLAGS PACKAGE...
     local module=$1 output=$2 flags=$3 begun=$SECONDS
     shift 3
-    made "$module" && return
+    made "$module" "$output" && return
     (cd "$here/modules/$module" && go build -ldflags "-s -w $flags" -o "$bin/$output" "$@")
     mv "$cache/made/$module.new" "$cache/made/$module"
     echo "made $module in $((SECONDS - begun)) s"
 }
 
+# The version of a module that another one requires.
+version_of() { # version_of MODULE REQUIRED
+    (cd "$here/modules/$1" && go list -m -f '{{.Version}}' "$2")
+}
+
 # Kubernetes takes its version from the linker; without it clients see v0.0.0.
 kubernetes_flags() {
     local version package
-    version=$(sed -n 's/.*k8s\.io\/kubernetes \(v[0-9.]*\).*/\1/p' "$here/modules/kubernetes/go.mod" | head -1)
+    version=$(version_of kubernetes k8s.io/kubernetes)
     for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
         printf -- '-X %s.gitVersion=%s -X %s.gitMajor=1 -X %s.gitMinor=%s -X %s.gitTreeState=clean ' \
             "$package" "$version" "$package" "$package" "$(cut -d. -f2 <<<"$version")" "$package"
@@ -43,8 +48,8 @@ for module in "${wanted[@]}"; do
             k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kube-proxy,kubectl}
         ;;
     etcd) build etcd etcd "" go.etcd.io/etcd/server/v3 ;;
-    helm3) build helm3 helm3 "-X helm.sh/helm/v3/internal/version.version=v3.22.0" helm.sh/helm/v3/cmd/helm ;;
-    helm4) build helm4 helm4 "-X helm.sh/helm/v4/internal/version.version=v4.3.1" helm.sh/helm/v4/cmd/helm ;;
+    helm3) build helm3 helm3 "-X helm.sh/helm/v3/internal/version.version=$(version_of helm3 helm.sh/helm/v3)" helm.sh/helm/v3/cmd/helm ;;
+    helm4) build helm4 helm4 "-X helm.sh/helm/v4/internal/version.version=$(version_of helm4 helm.sh/helm/v4)" helm.sh/helm/v4/cmd/helm ;;
     jaeger) build jaeger jaeger "" github.com/jaegertracing/jaeger/cmd/all-in-one ;;
     *) build "$module" "$module" "" . ;;
     esac

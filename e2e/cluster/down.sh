@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ends the cluster of up.sh, and puts back what it changed. Run again it does nothing.
+# Ends the cluster of up.sh, and puts back what it changed. Run again it does nothing. Fails if something is left.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/plan.sh"
 
@@ -29,13 +29,20 @@ remove_cgroups() {
             find "$folder" -depth -type d -exec rmdir {} \; 2>/dev/null
             [ -d "$folder" ] && sleep 0.1
         done
-        [ -d "$folder" ] && echo "$folder remains" >&2
+        [ -d "$folder" ] && left+=("$folder")
     done
 }
 
+left=()
+rm -rf "$run.buildah"
 [ -e "$run" ] || exit 0
 end_node || exit 1
 ip link delete $wire 2>/dev/null
 while read -r setting; do sysctl --quiet --write "$setting"; done <"$run/sysctls"
 remove_cgroups
-rm -rf "$run" "$run.buildah"
+rm -rf "$run"
+ip link show $wire >/dev/null 2>&1 && left+=("$wire")
+[ -e "$run" ] && left+=("$run")
+[ ${#left[@]} -eq 0 ] && exit 0
+echo "left: ${left[*]}" >&2
+exit 1

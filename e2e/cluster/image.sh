@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Makes images of programs that are there, without a base image and without a registry. Read by up.sh and the shop.
+# Makes images of programs that are there, without a base image and without a registry. Read by build.sh and the shop.
 
 # Whether an image of these files is there already; remembers what it was made of.
 image_is_current() { # image_is_current NAME INPUT...

@@ -48,19 +48,9 @@ pub fn run_with_input(program: &str, words: &[&str], input: &str) -> Finished {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(input.as_bytes()).expect("a temporary file");
     std::io::Seek::rewind(&mut file).expect("a temporary file");
-    let child = Command::new(program)
-        .args(words)
-        .stdin(Stdio::from(file))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("starting {program} {words:?}: {error}"));
-    let output = child.wait_with_output().expect("it is our child");
-    Finished {
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    let mut command = Command::new(program);
+    command.args(words);
+    process::run_reading(&mut command, Stdio::from(file), COMMAND)
 }
 
 /// What a program printed, if it ended well.

@@ -132,9 +132,14 @@ pub struct Finished {
 
 /// Runs `command` to its end, at most `within`.
 pub fn run(command: &mut Command, within: Duration) -> Finished {
+    run_reading(command, Stdio::null(), within)
+}
+
+/// As [`run`], with something on its standard input.
+pub fn run_reading(command: &mut Command, input: Stdio, within: Duration) -> Finished {
     let shown = format!("{command:?}");
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

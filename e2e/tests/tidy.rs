@@ -375,7 +375,7 @@ fn the_model_needs_no_runtime() {
 }
 
 #[test]
-fn nothing_in_a_pod_knows_of_clusters() {
+fn nothing_in_an_applications_pod_knows_of_clusters() {
     let cluster = ["kube", "kube-client", "k8s-openapi"];
     does_not_depend(&["--package", "sidecar"], &cluster);
     let weirctl = ["--no-default-features", "--features", "server,client"];

@@ -10,6 +10,8 @@ set -euo pipefail
 shop=$here/shop
 stock_target=$cache/stock-target
 mkdir -p "$bin" "$images" "$cache/made"
+# What a failed run was making.
+trap 'rm -rf "$cache"/stage.*' EXIT
 
 # Makes image NAME, if it has to be: `stage_NAME FOLDER` puts the files there. Inputs are files and folders, hashed by content, and
 # `=TEXT` for what else it depends on.

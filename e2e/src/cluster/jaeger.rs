@@ -33,7 +33,7 @@ impl Span {
 pub fn traces(service: &str, key: &str, value: &str) -> Vec<Vec<Span>> {
     let tags = format!("%7B%22{key}%22%3A%22{value}%22%7D");
     let path = format!(
-        "/api/v1/namespaces/observability/services/jaeger:16686/proxy/api/traces?service={service}&tags={tags}&limit=20"
+        "/api/v1/namespaces/weir-tracing/services/jaeger:16686/proxy/api/traces?service={service}&tags={tags}&limit=20"
     );
     let finished = kubectl(&["get", "--raw", &path]);
     let answer: Value = serde_json::from_str(&finished.stdout).unwrap_or_default();

@@ -5,7 +5,7 @@ use e2e::cluster::{helm, kubectl, kubectl_json, kubectl_ok};
 
 const RELEASE: &str = "weir-second";
 
-/// Every object in the cluster that carries the release's label, or its name.
+/// Every object in the cluster that carries the release's label, or is of its namespace and of its or Helm's name.
 fn objects() -> Vec<String> {
     let kinds = kubectl_ok(&["api-resources", "--verbs=list", "--output", "name"]);
     let kinds: Vec<&str> = kinds
@@ -13,7 +13,7 @@ fn objects() -> Vec<String> {
         .filter(|kind| !kind.starts_with("events"))
         .collect();
     let selector = format!("app.kubernetes.io/instance={RELEASE}");
-    let labelled = kubectl(&[
+    let labelled = kubectl_ok(&[
         "get",
         &kinds.join(","),
         "--all-namespaces",
@@ -23,7 +23,7 @@ fn objects() -> Vec<String> {
         "name",
         "--ignore-not-found",
     ]);
-    let secrets = kubectl_ok(&[
+    let named = kubectl_ok(&[
         "--namespace",
         RELEASE,
         "get",
@@ -31,16 +31,35 @@ fn objects() -> Vec<String> {
         "--output",
         "name",
     ]);
-    let named = secrets
+    let named = named
         .lines()
-        .filter(|name| name.contains("weir") || name.contains("helm"))
-        .map(str::to_owned);
-    labelled
-        .stdout
-        .lines()
-        .map(str::to_owned)
-        .chain(named)
-        .collect()
+        .filter(|name| name.contains("weir") || name.contains("helm"));
+    labelled.lines().chain(named).map(str::to_owned).collect()
+}
+
+/// Takes the release away, whatever became of the test: its webhook would be in the way of others.
+struct Release(u8);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        drop(helm(
+            self.0,
+            &[
+                "uninstall",
+                RELEASE,
+                "--namespace",
+                RELEASE,
+                "--ignore-not-found",
+            ],
+        ));
+        drop(kubectl(&[
+            "delete",
+            "namespace",
+            RELEASE,
+            "--ignore-not-found",
+            "--wait=false",
+        ]));
+    }
 }
 
 fn life(major: u8) {
@@ -56,6 +75,7 @@ fn life(major: u8) {
         );
         finished.stdout
     };
+    let _release = Release(major);
     let place = ["--namespace", RELEASE, "--wait", "--timeout", "90s"];
     let install = [
         "install",
@@ -97,6 +117,7 @@ fn life(major: u8) {
         "the rollback is in force"
     );
     ok(&["test", RELEASE, "--namespace", RELEASE, "--timeout", "60s"]);
+    assert!(objects().len() > 5, "what there is is found");
     ok(&["uninstall", RELEASE, "--namespace", RELEASE, "--wait"]);
     assert_eq!(
         objects(),

@@ -44,6 +44,25 @@ fn an_init_container_of_the_user_has_network_through_weir() {
         names(&pod, "initContainers"),
         ["weir-redirect", "weir-proxy", "migrate"]
     );
+    let token = "/var/run/secrets/kubernetes.io/serviceaccount";
+    for container in pod["spec"]["initContainers"].as_array().expect("a list") {
+        let mounts = container["volumeMounts"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let volume = mounts
+            .iter()
+            .find(|mount| mount["mountPath"] == token)
+            .map(|mount| mount["name"].clone());
+        let ours = container["name"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("weir-"));
+        assert_eq!(
+            volume == Some("weir-state".into()),
+            ours,
+            "the application's token is the application's: {container}"
+        );
+    }
     // Before the user's container began, its one call had gone through the sidecar.
     assert!(
         shop.metric("client", "weir_outbound_requests_total", &[]) >= 1.0,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use e2e::cluster::jaeger::{self, Span};
 use e2e::cluster::namespace::Namespace;
-use e2e::cluster::{SOON, until};
+use e2e::cluster::{COMMAND, SOON, until};
 
 const SERVICES: [&str; 6] = [
     "stock", "catalog", "ledger", "payments", "checkout", "gateway",
@@ -19,86 +19,95 @@ fn services<'a>(trace: &'a [Span], is: impl Fn(&Span) -> bool) -> BTreeSet<&'a s
         .collect()
 }
 
-#[test]
-#[ignore = "needs a cluster: .ci/run cluster"]
-fn a_purchase_is_one_trace_that_its_correlation_id_finds() {
-    let shop = Namespace::injected("weir-traces");
-    shop.policy("defaults: {admission: {limit: 1, queue: {length: 50}}}");
-    shop.shop(&SERVICES);
+/// Buys while others buy, so that calls wait at several services, always under the same correlation id.
+fn buy(shop: &Namespace, id: &str) {
     let client = shop.client("");
-    let id = "018f0c3e-7b2a-7c55-9a55-0123456789ab";
-    // One call of the application's own with its id; beside it load, so that calls wait for the single permit.
-    let load = shop.exec_beside(
-        client,
-        "app",
-        &[
-            "/shop",
-            "load",
-            "--url",
-            "http://gateway/buy",
-            "--rate",
-            "40",
-            "--seconds",
-            "6",
-            "--concurrency",
-            "20",
-        ],
-    );
+    let header = format!("x-request-id:{id}");
+    let crowd = [
+        "/shop",
+        "load",
+        "--url",
+        "http://gateway/buy",
+        "--rate",
+        "40",
+        "--seconds",
+        "6",
+        "--concurrency",
+        "20",
+    ];
+    let mut load = shop.exec_beside(client, "app", &crowd);
     for _ in 0..10 {
-        let answer = shop.exec_json(
-            client,
-            "app",
-            &[
-                "/shop",
-                "get",
-                "http://gateway/buy",
-                "--header",
-                &format!("x-request-id:{id}"),
-            ],
-        );
+        let get = ["/shop", "get", "http://gateway/buy", "--header", &header];
+        let answer = shop.exec_json(client, "app", &get);
         assert_eq!(answer["ok"], true, "{answer}");
     }
-    drop(load);
+    assert!(load.wait(COMMAND).success(), "{}", load.output());
+}
 
-    let found = until("a whole trace with a wait in it", SOON, || {
-        jaeger::traces("client", "weir.correlation_id", id)
-            .into_iter()
-            .find(|trace| {
-                services(trace, |span| span.name.starts_with("call ")).len() >= 4
-                    && !services(trace, |span| span.name == "queue").is_empty()
-            })
-    });
-    let calls = services(&found, |span| span.name.starts_with("call "));
-    let attempts = services(&found, |span| span.tag("span.kind") == Some("client"));
-    for service in ["client", "gateway", "checkout", "payments", "catalog"] {
-        assert!(
-            calls.contains(service),
-            "{service} has no call in the trace, only {calls:?}"
-        );
-        assert!(
-            attempts.contains(service),
-            "{service} has no attempt in the trace, only {attempts:?}"
-        );
-    }
-    let ids: BTreeSet<_> = found
+fn has_calls(span: &Span) -> bool {
+    span.name.starts_with("call ")
+}
+
+fn has_attempts(span: &Span) -> bool {
+    span.tag("span.kind") == Some("client")
+}
+
+fn has_waits(span: &Span) -> bool {
+    span.name == "queue"
+}
+
+/// Every call has the one correlation id, and no span's parent is elsewhere.
+fn assert_whole(trace: &[Span], id: &str) {
+    let ids: BTreeSet<_> = trace
         .iter()
         .filter_map(|span| span.tag("weir.correlation_id"))
         .collect();
     assert_eq!(
         ids.into_iter().collect::<Vec<_>>(),
         [id],
-        "every call of the trace has the one correlation id"
+        "one id in all of the trace"
     );
-    let known: BTreeSet<_> = found.iter().map(|span| span.id.as_str()).collect();
-    let lost = found.iter().filter(|span| {
-        span.parent
-            .as_deref()
-            .is_some_and(|parent| !known.contains(parent))
+    let known: BTreeSet<_> = trace.iter().map(|span| span.id.as_str()).collect();
+    let parents = trace.iter().filter_map(|span| span.parent.as_deref());
+    let lost: Vec<_> = parents.filter(|parent| !known.contains(parent)).collect();
+    assert!(
+        lost.is_empty(),
+        "parents that are not in the trace: {lost:?}: {trace:#?}"
+    );
+}
+
+#[test]
+#[ignore = "needs a cluster: .ci/run cluster"]
+fn a_purchase_is_one_trace_that_its_correlation_id_finds() {
+    let shop = Namespace::injected("weir-traces");
+    // Each service lets fewer through than the one before it: calls wait at all of them.
+    shop.policy(
+        "defaults: {admission: {limit: 1, queue: {length: 50}}}
+routes:
+- {name: gateway, match: {authority: gateway}, admission: {limit: 4, queue: {length: 50}}}
+- {name: checkout, match: {authority: checkout}, admission: {limit: 3, queue: {length: 50}}}
+- {name: catalog, match: {authority: catalog}, admission: {limit: 2, queue: {length: 50}}}",
+    );
+    shop.shop(&SERVICES);
+    let id = "018f0c3e-7b2a-7c55-9a55-0123456789ab";
+    buy(&shop, id);
+
+    let expected = BTreeSet::from(["client", "gateway", "checkout", "payments", "catalog"]);
+    let found = until("a whole trace with waits at three services", SOON, || {
+        let traces = jaeger::traces("client", "weir.correlation_id", id);
+        traces.into_iter().find(|trace| {
+            services(trace, has_calls) == expected && services(trace, has_waits).len() >= 3
+        })
     });
-    assert_eq!(lost.count(), 0, "every parent is in the trace: {found:#?}");
+    assert_eq!(
+        services(&found, has_attempts),
+        expected,
+        "each call has its attempt"
+    );
+    assert_whole(&found, id);
     println!(
-        "one trace of {} spans, {} services",
+        "one trace of {} spans of {} services",
         found.len(),
-        calls.len()
+        expected.len()
     );
 }

@@ -8,6 +8,8 @@ use e2e::cluster::namespace::Namespace;
 use e2e::cluster::{SOON, SYSTEM, helm, kubectl, kubectl_json, kubectl_ok, run_with_input, until};
 use e2e::process::Finished;
 
+/// Where the injector keeps its own CA and certificate.
+const SECRET: &str = "weir-injector-self-certs";
 const DEPLOYMENT: &str = "deployment/weir-injector";
 const POD: &str = "apiVersion: v1
 kind: Pod
@@ -112,21 +114,34 @@ fn scale(replicas: u32) {
     });
 }
 
-/// Puts the webhook back as it was, whatever becomes of the test.
-struct Back {
-    replicas: u32,
+/// Sets the failure policy by Helm, which also undoes the scaling.
+fn upgrade(policy: &str) -> Finished {
+    let chart = e2e::binaries::repository().join("helm/weir");
+    let policy = format!("injector.failurePolicy={policy}");
+    let words = [
+        "upgrade",
+        "weir",
+        chart.to_str().expect("text"),
+        "--namespace",
+        SYSTEM,
+        "--reuse-values",
+        "--set",
+        &policy,
+        // The scaling made kubectl the owner of the replicas.
+        "--force-conflicts",
+    ];
+    helm(4, &words)
 }
+
+/// Puts the webhook back as it was, whatever becomes of the test.
+struct Back;
 
 impl Drop for Back {
     fn drop(&mut self) {
-        let replicas = format!("--replicas={}", self.replicas);
-        drop(kubectl(&[
-            "--namespace",
-            SYSTEM,
-            "scale",
-            DEPLOYMENT,
-            &replicas,
-        ]));
+        let upgraded = upgrade("Fail");
+        if !upgraded.status.success() {
+            eprintln!("the webhook is not as it was: {upgraded:?}");
+        }
         drop(kubectl(&[
             "--namespace",
             SYSTEM,
@@ -143,7 +158,7 @@ impl Drop for Back {
 fn without_a_webhook_fail_refuses_and_ignore_admits_as_it_is() {
     let shop = Namespace::injected("weir-away");
     let other = Namespace::bare("weir-elsewhere");
-    let back = Back { replicas: 2 };
+    let back = Back;
     scale(0);
     let refused = dry_run(&shop, &[]);
     assert!(
@@ -156,31 +171,14 @@ fn without_a_webhook_fail_refuses_and_ignore_admits_as_it_is() {
         "who did not ask never notices: {elsewhere:?}"
     );
 
-    let chart = e2e::binaries::repository().join("helm/weir");
-    let chart = chart.to_str().expect("text");
-    let upgrade = |policy: &str| {
-        let policy = format!("injector.failurePolicy={policy}");
-        let words = [
-            "upgrade",
-            "weir",
-            chart,
-            "--namespace",
-            SYSTEM,
-            "--reuse-values",
-            "--set",
-            &policy,
-        ];
-        let finished = helm(4, &words);
-        assert!(finished.status.success(), "{finished:?}");
-    };
-    upgrade("Ignore");
+    let upgraded = upgrade("Ignore");
+    assert!(upgraded.status.success(), "{upgraded:?}");
     scale(0);
     let admitted = dry_run(&shop, &[]);
     assert!(
         admitted.status.success() && !admitted.stdout.contains("weir-proxy"),
         "{admitted:?}"
     );
-    upgrade("Fail");
     drop(back);
     until("the webhook answers again", SOON, || {
         let injected = dry_run(&shop, &[]);
@@ -192,20 +190,18 @@ fn without_a_webhook_fail_refuses_and_ignore_admits_as_it_is() {
 #[ignore = "needs a cluster: .ci/run cluster"]
 fn certificates_rotate_without_a_failed_admission() {
     let shop = Namespace::injected("weir-rotation");
+    // Nothing while there is none.
     let leaf = || {
-        let secret = kubectl_json(&[
+        let finished = kubectl(&[
             "--namespace",
             SYSTEM,
             "get",
             "secret",
-            "weir-injector-certs",
+            SECRET,
             "--output",
-            "json",
+            "jsonpath={.data.tls\\.crt}",
         ]);
-        secret["data"]["tls.crt"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        finished.stdout
     };
     let before = leaf();
     let stop = AtomicBool::new(false);
@@ -222,22 +218,30 @@ fn certificates_rotate_without_a_failed_admission() {
             }
             count
         });
-        // The leaf is taken out of the Secret: the replicas make a new one, and serve it one after the other.
-        kubectl_ok(&[
+        // First the leaf goes, then all of the Secret, CA and key with it.
+        let patch =
+            r#"[{"op":"remove","path":"/data/tls.crt"},{"op":"remove","path":"/data/tls.key"}]"#;
+        let lose_leaf = [
             "--namespace",
             SYSTEM,
             "patch",
             "secret",
-            "weir-injector-certs",
+            SECRET,
             "--type=json",
             "--patch",
-            r#"[{"op":"remove","path":"/data/tls.crt"},{"op":"remove","path":"/data/tls.key"}]"#,
-        ]);
+            patch,
+        ];
+        let lose_all = ["--namespace", SYSTEM, "delete", "secret", SECRET];
         let begun = Instant::now();
-        while (leaf().is_empty() || leaf() == before) && begun.elapsed() < SOON {
-            thread::sleep(Duration::from_millis(500));
+        for lose in [&lose_leaf[..], &lose_all] {
+            let last = leaf();
+            kubectl_ok(lose);
+            until("another certificate", SOON, || {
+                let now = leaf();
+                (!now.is_empty() && now != last).then_some(())
+            });
         }
-        // Both replicas have looked since.
+        // Each replica looks every half a minute: by then both serve it.
         thread::sleep(Duration::from_secs(45));
         stop.store(true, Ordering::Relaxed);
         let count = asked.join().expect("no admission failed");

@@ -103,6 +103,9 @@ impl Sidecar {
     }
 }
 
+/// Where the API server mounts the token of a pod's service account, unless something is there.
+const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
 /// The init step: root with one capability, and gone when the rules were seen to work.
 fn redirect(settings: &Settings, options: &Options) -> Value {
     let mut args = vec![
@@ -132,7 +135,14 @@ fn redirect(settings: &Settings, options: &Options) -> Value {
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [no_token()],
     })
+}
+
+/// Nothing, where every container otherwise finds the token of the application's service account: the API server mounts
+/// it into all that have no mount there, added ones too.
+fn no_token() -> Value {
+    json!({"name": STATE_VOLUME, "mountPath": TOKEN_DIR, "subPath": "no-token", "readOnly": true})
 }
 
 /// The proxy. It satisfies Pod Security's `restricted`.
@@ -172,6 +182,7 @@ fn proxy(settings: &Settings, options: &Options, env: &[Value]) -> Value {
         "volumeMounts": [
             {"name": STATE_VOLUME, "mountPath": STATE_DIR},
             {"name": POLICY_VOLUME, "mountPath": POLICY_DIR, "readOnly": true},
+            no_token(),
         ],
     });
     let (key, value) = match options.placement {

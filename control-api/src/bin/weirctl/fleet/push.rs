@@ -105,4 +105,4 @@ fn nobody(cluster: &Cluster, selector: &str, skipped: &[Row]) -> String {
     )
 }
 
-const INTERRUPTED: &str = "interrupted; the pods that were written keep the new policy: push again, or roll back one by one (weirctl --pod)";
+const INTERRUPTED: &str = "interrupted; each pod has the revision that the table shows: push again, or roll back one by one (weirctl --pod)";

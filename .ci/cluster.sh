@@ -1,0 +1,87 @@
+# weir in a real cluster: the one of KUBECONFIG, whose nodes then have the images already, or one that is made here and taken down.
+# Read by .ci/run.
+#
+# Only what this made is removed, whatever becomes of the tests: weir, its namespaces, and the cluster itself if it is ours.
+
+# What a cluster of our own is made of; says what is absent.
+cluster_can_be_made() {
+    local program
+    if [ "$(id -u)" != 0 ]; then
+        echo "only root can make a cluster; KUBECONFIG names another one"
+        return 1
+    fi
+    if [ ! -d /sys/fs/cgroup/cpuset ]; then
+        echo "the node is made for cgroup v1, and this machine has v2; KUBECONFIG names another cluster"
+        return 1
+    fi
+    for program in go node npm python3 strip; do
+        has "$program" || { echo "$program is absent"; return 1; }
+    done
+    install containerd=containerd runc=runc nft=nftables iptables=iptables conntrack=conntrack buildah=buildah curl=curl || return 1
+    [ -x /usr/lib/cni/bridge ] || install bridge=containernetworking-plugins || return 1
+    if [ -e "$run" ]; then
+        echo "a cluster is up already ($run): use it by KUBECONFIG=$run/pki/admin.conf, or end it with e2e/cluster/down.sh"
+        return 1
+    fi
+}
+
+# Whether a namespace of this name is there: it is somebody's, and stays as it is.
+namespace_exists() { kubectl get namespace "$1" >/dev/null 2>&1; }
+
+cluster_end() {
+    local code=$?
+    if [ -n "$cluster_own" ]; then
+        mkdir -p "$logs/cluster"
+        cp "$run"/logs/*.log "$logs/cluster/" 2>/dev/null || true
+        e2e/cluster/down.sh || code=1
+    elif [ -n "$cluster_installed" ]; then
+        "$helm" uninstall weir --namespace weir-system --wait || true
+        kubectl delete namespace weir-system weir-tracing --wait --timeout=120s || true
+    fi
+    [ $code -eq 0 ] || echo "FAILED in step ${step:-}"
+    summary
+    exit $code
+}
+
+step_cluster() {
+    local archive begun=$SECONDS
+    # shellcheck source=e2e/cluster/plan.sh
+    . e2e/cluster/plan.sh
+    cluster_own='' cluster_installed=''
+    if [ -z "${KUBECONFIG:-}" ]; then
+        cluster_can_be_made || { skip cluster "see above"; return; }
+    fi
+    rm -f target/image/weir.tar
+    # Under a name that no registry has: the node has it already, or the test is not of this image.
+    WEIR_IMAGE=registry.local/weir:$(sed -n 's/^appVersion: //p' helm/weir/Chart.yaml) step_image
+    [ -e target/image/weir.tar ] || { skip cluster "there is no image"; return; }
+    e2e/cluster/build.sh
+    trap cluster_end EXIT
+    if [ -z "${KUBECONFIG:-}" ]; then
+        e2e/cluster/shop/images.sh
+        cluster_own=1
+        e2e/cluster/up.sh
+        export KUBECONFIG=$run/pki/admin.conf
+        for archive in jaeger collector nats postgres shop-go shop-rust shop-python shop-node; do
+            e2e/cluster/load.sh "$images/$archive.tar"
+        done
+        e2e/cluster/load.sh target/image/weir.tar
+    elif namespace_exists weir-system || namespace_exists weir-tracing; then
+        skip cluster "weir-system or weir-tracing is there: this step installs weir itself, and removes it"
+        return
+    fi
+    echo "cluster and images after $((SECONDS - begun)) s"
+    helm=helm4
+    cluster_installed=1
+    kubectl apply --filename e2e/cluster/manifests/tracing.yaml >/dev/null
+    "$helm" install weir helm/weir --namespace weir-system --create-namespace --values e2e/cluster/values.yaml --wait --timeout 120s
+    "$helm" test weir --namespace weir-system --timeout 60s
+    kubectl --namespace weir-tracing rollout status deployment/jaeger deployment/collector --timeout=120s
+    tests cluster test --workspace --no-fail-fast --test cluster -- --ignored --test-threads 1 --nocapture "${CLUSTER_TESTS[@]}"
+    "$helm" uninstall weir --namespace weir-system --wait
+    if kubectl get mutatingwebhookconfigurations,clusterroles,clusterrolebindings --output name | grep weir; then
+        echo "the objects above are left of the release"
+        return 1
+    fi
+    echo "all of it took $((SECONDS - begun)) s"
+}
