@@ -24,8 +24,8 @@ pub const PROXY_UID: &str = "19400";
 /// A pod on its node.
 #[derive(Debug)]
 pub struct Pod {
-    // Dropped in this order: the pod before its node.
-    pod: Process,
+    /// The process that holds the pod's namespace. Dropped in this order: the pod before its node.
+    own: Process,
     node: Process,
     folder: tempfile::TempDir,
 }
@@ -38,13 +38,13 @@ impl Pod {
             "only root can lay a cable"
         );
         let pod = Self {
-            pod: namespace("pod"),
+            own: namespace("pod"),
             node: namespace("node"),
             folder: tempfile::tempdir().expect("a temporary folder"),
         };
         let [node4, node6] = NODE;
         let [pod4, pod6] = POD;
-        let id = pod.pod.id();
+        let id = pod.own.id();
         // The addresses that `weir redirect` dials as a proof are refused there, as by a router that knows no way.
         pod.on_node(&format!(
             "ip link set lo up; ip link add node0 type veth peer name eth0 netns {id}; ip link set node0 up
@@ -81,7 +81,7 @@ impl Pod {
 
     /// Runs a script in the pod's network, as root.
     pub fn in_pod(&self, script: &str) {
-        ok(&run_in(&self.pod, &["sh", "-e", "-c", script]));
+        ok(&run_in(&self.own, &["sh", "-e", "-c", script]));
     }
 
     /// `weir redirect WORDS`, as root.
@@ -93,14 +93,14 @@ impl Pod {
     pub fn redirect_by(&self, program: &[&str], words: &[&str]) -> Finished {
         let weir = self.path("weir");
         let weir = [weir.to_str().expect("text"), "redirect"];
-        run_in(&self.pod, &[program, &weir, words].concat())
+        run_in(&self.own, &[program, &weir, words].concat())
     }
 
     /// `weir proxy` as the proxy's user, once it serves.
     pub fn proxy(&self) -> Process {
         let weir = self.path("weir");
         let words = [weir.to_str().expect("text"), "proxy"];
-        let mut command = command_in(&self.pod, &as_user(PROXY_UID, &words));
+        let mut command = command_in(&self.own, &as_user(PROXY_UID, &words));
         command.env("WEIR_CONTROL_SOCKET", self.path("control.sock"));
         let process = Process::spawn("weir proxy", &mut command);
         wait::until_true("weir proxy to listen", wait::LONG, || {
@@ -120,7 +120,7 @@ impl Pod {
 
     /// A way to open sockets in the pod as a user.
     pub fn user(&self, uid: &str) -> (Process, Inside) {
-        self.inside(&self.pod, uid)
+        self.inside(&self.own, uid)
     }
 
     /// A way to open sockets on the node.

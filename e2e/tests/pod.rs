@@ -242,19 +242,19 @@ fn a_pods_questions_for_names_pass() {
     let (_application, application) = pod.user(UID);
     for (to, own) in node(53).into_iter().zip(POD) {
         // By UDP directly.
-        let (asker, asked) = (
+        let (client, resolver) = (
             application.udp(addr(own, 0)).expect("a socket"),
             server.udp(to).expect("a socket"),
         );
         let mut bytes = [0; 16];
-        for socket in [&asker, &asked] {
+        for socket in [&client, &resolver] {
             socket.set_read_timeout(Some(wait::LONG)).expect("not zero");
         }
-        asker.send_to(b"question", to).expect("sent");
-        let (count, from) = asked.recv_from(&mut bytes).expect("a question");
-        assert_eq!(from, asker.local_addr().expect("it is bound"));
-        asked.send_to(&bytes[..count], from).expect("sent");
-        let (count, from) = asker.recv_from(&mut bytes).expect("an answer");
+        client.send_to(b"question", to).expect("sent");
+        let (count, from) = resolver.recv_from(&mut bytes).expect("a question");
+        assert_eq!(from, client.local_addr().expect("it is bound"));
+        resolver.send_to(&bytes[..count], from).expect("sent");
+        let (count, from) = client.recv_from(&mut bytes).expect("an answer");
         assert_eq!((&bytes[..count], from), (&b"question"[..], to));
         // By TCP through weir, which does not look into it, whatever it looks like.
         let (_connection, seen) = dial(&application, to);

@@ -233,7 +233,14 @@ impl PolicyFile {
         let mut file = std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
-            .open(&path)?;
+            .open(&path)
+            .map_err(|error| {
+                let what = format!(
+                    "the demo's policy file {}: {error}; TMPDIR can name another folder",
+                    path.display()
+                );
+                io::Error::new(error.kind(), what)
+            })?;
         file.write_all(POLICY.as_bytes())?;
         Ok(Self { path })
     }

@@ -135,7 +135,7 @@ impl Known {
             return Ok(listed);
         }
         let answer = self.dns.lookup_ip(name).await;
-        let found = answer.map_err(said)?;
+        let found = answer.map_err(|error| said(&error))?;
         Ok(by_turns(found.iter().collect()))
     }
 
@@ -201,7 +201,7 @@ fn read_resolv_conf(path: &Path) -> io::Result<TokioResolver> {
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         .with_options(options)
         .build()
-        .map_err(said)
+        .map_err(|error| said(&error))
 }
 
 /// One of the first family, one of the other, and so on: a family that leads nowhere costs one try.
@@ -222,7 +222,7 @@ fn by_turns(found: Vec<IpAddr>) -> Vec<IpAddr> {
     }
 }
 
-fn said(error: NetError) -> io::Error {
+fn said(error: &NetError) -> io::Error {
     if error.is_no_records_found() {
         no_such_name()
     } else {
