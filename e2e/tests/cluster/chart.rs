@@ -1,7 +1,10 @@
 //! The chart's own life: install, test, upgrade, rollback, uninstall, by both Helms, and nothing is left.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use e2e::binaries;
-use e2e::cluster::{helm, kubectl, kubectl_json, kubectl_ok};
+use e2e::cluster::{SOON, helm, kubectl, kubectl_json, kubectl_ok};
 
 const RELEASE: &str = "weir-second";
 
@@ -119,6 +122,11 @@ fn life(major: u8) {
     ok(&["test", RELEASE, "--namespace", RELEASE, "--timeout", "60s"]);
     assert!(objects().len() > 5, "what there is is found");
     ok(&["uninstall", RELEASE, "--namespace", RELEASE, "--wait"]);
+    // Pods that are ending are still there for a moment.
+    let begun = Instant::now();
+    while !objects().is_empty() && begun.elapsed() < SOON {
+        sleep(Duration::from_secs(1));
+    }
     assert_eq!(
         objects(),
         Vec::<String>::new(),
