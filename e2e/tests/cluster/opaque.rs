@@ -43,7 +43,7 @@ spec:
     let median = median(times.collect());
     println!("PostgreSQL, connect and one query: median {median:.1} ms");
     assert!(median < 4.0 * FIRST_BYTE_MAX, "{median} ms");
-    assert!(shop.metric("query", "weir_detect_outcomes_total", &["opaque"]) >= 5.0);
+    assert!(shop.metric("query", "weir_connections_closed_total", &["opaque"]) >= 5.0);
     assert_eq!(shop.metric("query", "weir_detect_timeouts_total", &[]), 0.0);
 }
 
