@@ -16,7 +16,7 @@ pub mod jaeger;
 pub mod namespace;
 
 /// Longest that one command may take.
-pub const COMMAND: Duration = Duration::from_secs(180);
+pub const COMMAND: Duration = Duration::from_mins(3);
 /// Longest that something in the cluster may take to come about.
 pub const SOON: Duration = Duration::from_secs(90);
 /// Where weir is installed.

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e::cluster::namespace::Namespace;
-use e2e::cluster::{SOON, SYSTEM, helm, kubectl, kubectl_json, kubectl_ok, run_with_input, until};
+use e2e::cluster::{SOON, SYSTEM, helm, kubectl, kubectl_ok, run_with_input, until};
 use e2e::process::Finished;
 
 /// Where the injector keeps its own CA and certificate.
@@ -82,35 +82,23 @@ fn a_burst_of_200_pods_is_admitted_within_50_ms_each() {
     assert!(sorted[197] < 50.0, "p99 is {} ms", sorted[197]);
 }
 
-/// Scales the webhook, and waits until that is so.
-fn scale(replicas: u32) {
-    kubectl_ok(&[
-        "--namespace",
-        SYSTEM,
-        "scale",
-        DEPLOYMENT,
-        &format!("--replicas={replicas}"),
-    ]);
-    until("the webhook's replicas", SOON, || {
-        let endpoints = kubectl_json(&[
+/// Takes all replicas of the webhook away, and waits until their pods are gone: one that ends still answers on connections
+/// that it has.
+fn take_away() {
+    kubectl_ok(&["--namespace", SYSTEM, "scale", DEPLOYMENT, "--replicas=0"]);
+    let selector = "app.kubernetes.io/component=injector";
+    until("the webhook's pods are gone", SOON, || {
+        let pods = kubectl_ok(&[
             "--namespace",
             SYSTEM,
             "get",
-            "endpointslices",
+            "pods",
             "--selector",
-            "kubernetes.io/service-name=weir-injector",
+            selector,
             "--output",
-            "json",
+            "name",
         ]);
-        let slices = endpoints["items"].as_array()?;
-        let ready = slices
-            .iter()
-            .filter_map(|slice| slice["endpoints"].as_array())
-            .flatten();
-        let ready = ready
-            .filter(|endpoint| endpoint["conditions"]["ready"] == true)
-            .count();
-        (ready == replicas as usize).then_some(())
+        pods.is_empty().then_some(())
     });
 }
 
@@ -159,7 +147,7 @@ fn without_a_webhook_fail_refuses_and_ignore_admits_as_it_is() {
     let shop = Namespace::injected("weir-away");
     let other = Namespace::bare("weir-elsewhere");
     let back = Back;
-    scale(0);
+    take_away();
     let refused = dry_run(&shop, &[]);
     assert!(
         !refused.status.success() && refused.stderr.contains("namespace.weir.dev"),
@@ -173,7 +161,7 @@ fn without_a_webhook_fail_refuses_and_ignore_admits_as_it_is() {
 
     let upgraded = upgrade("Ignore");
     assert!(upgraded.status.success(), "{upgraded:?}");
-    scale(0);
+    take_away();
     let admitted = dry_run(&shop, &[]);
     assert!(
         admitted.status.success() && !admitted.stdout.contains("weir-proxy"),
