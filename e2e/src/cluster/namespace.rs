@@ -243,7 +243,7 @@ spec:
     }
 
     /// The sum of a metric's samples in a pod's sidecar whose line has all of `parts`.
-    pub fn metric(&self, pod: &str, name: &str, parts: &[&str]) -> f64 {
+    pub fn metric(&self, pod: &str, name: &str, parts: &[&str]) -> u64 {
         let text = self.ask(pod, 19402, "/metrics");
         let lines = text.lines().filter(|line| {
             line.starts_with(name)
@@ -251,7 +251,7 @@ spec:
                 && parts.iter().all(|part| line.contains(part))
         });
         lines
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum()
     }
 

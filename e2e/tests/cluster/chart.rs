@@ -1,10 +1,11 @@
 //! The chart's own life: install, test, upgrade, rollback, uninstall, by both Helms, and nothing is left.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::binaries;
 use e2e::cluster::{SOON, helm, kubectl, kubectl_json, kubectl_ok};
+use tokio::time::Instant;
 
 const RELEASE: &str = "weir-second";
 

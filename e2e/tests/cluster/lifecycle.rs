@@ -97,7 +97,7 @@ fn rollouts_lose_nothing(name: &str, annotations: &str) {
         (!logs.is_running()).then(|| logs.output())
     });
     assert_nothing_was_lost(&summary(&end), &format!("{name}: the client went"));
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     until("the client's pod is gone", Duration::from_secs(30), || {
         (!shop.try_kubectl(&["get", "pod", &caller]).status.success()).then_some(())
     });

@@ -43,8 +43,8 @@ spec:
     let median = median(times.collect());
     println!("PostgreSQL, connect and one query: median {median:.1} ms");
     assert!(median < 4.0 * FIRST_BYTE_MAX, "{median} ms");
-    assert!(shop.metric("query", "weir_connections_closed_total", &["opaque"]) >= 5.0);
-    assert_eq!(shop.metric("query", "weir_detect_timeouts_total", &[]), 0.0);
+    assert!(shop.metric("query", "weir_connections_closed_total", &["opaque"]) >= 5);
+    assert_eq!(shop.metric("query", "weir_detect_timeouts_total", &[]), 0);
 }
 
 #[test]
@@ -68,10 +68,7 @@ fn a_server_that_speaks_first_is_heard_at_once() {
         println!("{target}: first byte after {median:.1} ms (median)");
         assert!(median < FIRST_BYTE_MAX, "{target}: {median} ms");
     }
-    assert_eq!(
-        shop.metric("client", "weir_detect_timeouts_total", &[]),
-        0.0
-    );
+    assert_eq!(shop.metric("client", "weir_detect_timeouts_total", &[]), 0);
 }
 
 #[test]
@@ -97,9 +94,9 @@ fn a_skipped_port_and_a_skipped_network_bypass_weir() {
         stock.as_str().expect("an address")
     );
     for (url, more) in [
-        (direct.as_str(), 0.0),
-        ("http://catalog/items/1", 0.0),
-        ("http://stock/stock/1", 1.0),
+        (direct.as_str(), 0),
+        ("http://catalog/items/1", 0),
+        ("http://stock/stock/1", 1),
     ] {
         let before = shop.metric("client", "weir_outbound_requests_total", &[]);
         let answer = shop.call("client", "app", url);

@@ -73,7 +73,7 @@ fn an_overloaded_service_sheds_with_reasons_and_the_others_keep_their_latency() 
     );
     let beside = shop.load("http://catalog/items/1", &quiet);
     assert!(
-        flood.wait(Duration::from_secs(60)).success(),
+        flood.wait(Duration::from_mins(1)).success(),
         "{}",
         flood.output()
     );
@@ -93,14 +93,13 @@ fn an_overloaded_service_sheds_with_reasons_and_the_others_keep_their_latency() 
     );
     assert!(shed > 0.0, "what it cannot do is refused: {flooded}");
     assert!(
-        shop.metric(client, "weir_outbound_rejected_total", &[]) >= shed,
+        shop.metric(client, "weir_outbound_rejected_total", &[]) as f64 >= shed,
         "and counted by reason"
     );
     let decisions = shop.weirctl(client, &["decisions"]).to_string();
     assert!(decisions.contains("shed"), "and explained: {decisions}");
     assert_eq!(
-        number(&beside, "ok"),
-        number(&beside, "sent"),
+        beside["ok"], beside["sent"],
         "no call of the other service failed: {beside}"
     );
     let allowed = (2.0 * p99(&alone)).max(p99(&alone) + 25.0);

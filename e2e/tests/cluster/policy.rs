@@ -75,7 +75,7 @@ fn a_config_map_reaches_running_pods() {
     let write = |deadline: &str| shop.policy(&format!("defaults: {{deadline: {deadline}}}"));
     let deadline = || shop.weirctl(client, &["get"])["defaults"]["deadline"].clone();
     write("7s");
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     until("the new ConfigMap", Duration::from_secs(100), || {
         (deadline() == "7s").then_some(())
     });
@@ -104,7 +104,7 @@ fn a_push_reaches_every_pod_and_breaks_no_connection() {
     let before: Vec<_> = pods.iter().map(|pod| revision(&shop, pod).0).collect();
     let connections =
         |pod: &str| shop.metric(pod, "weir_connections_closed_total", &["downstream"]);
-    let closed: f64 = pods.iter().map(|pod| connections(pod)).sum();
+    let closed: u64 = pods.iter().map(|pod| connections(pod)).sum();
     let done = push(
         &shop,
         &[
@@ -142,7 +142,7 @@ fn a_push_reaches_every_pod_and_breaks_no_connection() {
         );
     }
     assert_eq!(
-        pods.iter().map(|pod| connections(pod)).sum::<f64>(),
+        pods.iter().map(|pod| connections(pod)).sum::<u64>(),
         closed,
         "no connection was closed for it"
     );

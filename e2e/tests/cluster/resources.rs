@@ -39,7 +39,7 @@ fn a_sidecar_is_small_idle_and_busy() {
     let client = shop.client("");
     // The kubelet looks every ten seconds or so: two looks apart belong to the idle time.
     std::thread::sleep(Duration::from_secs(25));
-    let idle = until("the kubelet's look", Duration::from_secs(60), || {
+    let idle = until("the kubelet's look", Duration::from_mins(1), || {
         usage(&shop, client)
     });
     let words = [
@@ -56,7 +56,7 @@ fn a_sidecar_is_small_idle_and_busy() {
     ];
     let mut load = shop.exec_beside(client, "app", &words);
     std::thread::sleep(Duration::from_secs(35));
-    let busy = until("the kubelet's look", Duration::from_secs(60), || {
+    let busy = until("the kubelet's look", Duration::from_mins(1), || {
         usage(&shop, client)
     });
     assert!(load.wait(COMMAND).success(), "{}", load.output());

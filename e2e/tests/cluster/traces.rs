@@ -11,7 +11,7 @@ const SERVICES: [&str; 6] = [
 ];
 
 /// The spans of one kind in a trace, by the workloads that exported them.
-fn services<'a>(trace: &'a [Span], is: impl Fn(&Span) -> bool) -> BTreeSet<&'a str> {
+fn services(trace: &[Span], is: impl Fn(&Span) -> bool) -> BTreeSet<&str> {
     trace
         .iter()
         .filter(|span| is(span))

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::cluster::namespace::Namespace;
 use e2e::cluster::{SOON, SYSTEM, helm, kubectl, kubectl_ok, run_with_input, until};
 use e2e::process::Finished;
+use tokio::time::Instant;
 
 /// Where the injector keeps its own CA and certificate.
 const SECRET: &str = "weir-injector-self-certs";
@@ -192,11 +193,11 @@ fn certificates_rotate_without_a_failed_admission() {
         finished.stdout
     };
     let before = leaf();
-    let stop = AtomicBool::new(false);
+    let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         let asked = scope.spawn(|| {
             let mut count = 0;
-            while !stop.load(Ordering::Relaxed) {
+            while !ended.load(Ordering::Relaxed) {
                 let finished = dry_run(&shop, &[]);
                 assert!(
                     finished.status.success() && finished.stdout.contains("weir-proxy"),
@@ -231,7 +232,7 @@ fn certificates_rotate_without_a_failed_admission() {
         }
         // Each replica looks every half a minute: by then both serve it.
         thread::sleep(Duration::from_secs(45));
-        stop.store(true, Ordering::Relaxed);
+        ended.store(true, Ordering::Relaxed);
         let count = asked.join().expect("no admission failed");
         println!(
             "a new certificate after {} s; {count} admissions meanwhile, none failed",
