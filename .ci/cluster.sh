@@ -38,9 +38,7 @@ cluster_end() {
         "$helm" uninstall weir --namespace weir-system --wait || true
         kubectl delete namespace weir-system weir-tracing --wait --timeout=120s || true
     fi
-    [ $code -eq 0 ] || echo "FAILED in step ${step:-}"
-    summary
-    exit $code
+    finish $code
 }
 
 step_cluster() {
@@ -53,7 +51,7 @@ step_cluster() {
     fi
     rm -f target/image/weir.tar
     # Under a name that no registry has: the node has it already, or the test is not of this image.
-    WEIR_IMAGE=registry.local/weir:$(sed -n 's/^appVersion: //p' helm/weir/Chart.yaml) step_image
+    WEIR_IMAGE=registry.local/weir:$(app_version) step_image
     [ -e target/image/weir.tar ] || { skip cluster "there is no image"; return; }
     e2e/cluster/build.sh
     trap cluster_end EXIT

@@ -55,7 +55,7 @@ step_image() {
     install buildah=buildah readelf=binutils || { skip image "the programs above are absent"; return; }
     cargo_auditable
     static_binaries
-    version=$(sed -n 's/^appVersion: //p' helm/weir/Chart.yaml)
+    version=$(app_version)
     image=${WEIR_IMAGE:-ghcr.io/weir-dev/weir:$version}
     made=$(git log -1 --format=%ct 2>/dev/null || echo 0)
     rm -f target/image/weir.tar

@@ -6,17 +6,7 @@ set -u
 pki=$run/pki
 
 # Waits for what up.sh or a daemon is to bring; without it the node ends, and all of it.
-until_true() { # until_true WHAT COMMAND...
-    local end=$((SECONDS + 120)) what=$1
-    shift
-    until "$@" >/dev/null 2>&1; do
-        if [ $SECONDS -ge $end ]; then
-            echo "waited in vain for $what"
-            exit 1
-        fi
-        sleep 0.1
-    done
-}
+needed() { until_true 120 "$@" || exit 1; } # needed WHAT COMMAND...
 
 # The daemons write below /run, /var/lib and /var/log: none of it is the machine's.
 private_folders() {
@@ -34,7 +24,7 @@ private_folders() {
 
 network() {
     touch "$run/namespace.ready"
-    until_true "the wire" test -e "$run/wire.ready"
+    needed "the wire is there" test -e "$run/wire.ready"
     ip link set lo up
     ip address add $node4/24 dev eth0
     ip -6 address add $node6/64 dev eth0 nodad
@@ -159,7 +149,7 @@ control_plane() {
 
 import_images() {
     local archive
-    until_true containerd ctr --address "$cri" version
+    needed "containerd answers" ctr --address "$cri" version
     for archive in "$images"/{pause,coredns}.tar; do
         ctr --address "$cri" --namespace k8s.io images import "$archive" >/dev/null
     done
@@ -175,7 +165,7 @@ kube_proxy_settings >"$run/kube-proxy.yaml"
 control_plane
 start containerd --config "$run/containerd.toml"
 import_images
-until_true "the API server" curl --silent --fail --cacert "$pki/ca.crt" https://$node4:6443/readyz
+needed "the API server is ready" curl --silent --fail --cacert "$pki/ca.crt" https://$node4:6443/readyz
 start kube-controller-manager --kubeconfig="$pki/controller-manager.conf" --authentication-kubeconfig="$pki/controller-manager.conf" \
     --authorization-kubeconfig="$pki/controller-manager.conf" --leader-elect=false --bind-address=127.0.0.1 \
     --use-service-account-credentials=true --service-account-private-key-file="$pki/service-account.key" \

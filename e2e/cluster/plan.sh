@@ -24,3 +24,16 @@ sysctls="vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops 
 controllers="cpu cpuacct cpuset memory devices freezer blkio pids systemd"
 
 export PATH=$bin:/usr/local/go/bin:/usr/sbin:/sbin:$PATH
+
+# Polls a command; fails when the time is over.
+until_true() { # until_true SECONDS WHAT COMMAND...
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if [ $SECONDS -ge $end ]; then
+            echo "waited in vain until $what; the logs are in $run/logs" >&2
+            return 1
+        fi
+        sleep 0.1
+    done
+}

@@ -8,18 +8,6 @@ set -euo pipefail
 begun=$(date +%s%N)
 say() { printf '%5d ms  %s\n' $((($(date +%s%N) - begun) / 1000000)) "$*"; }
 
-until_true() { # until_true SECONDS WHAT COMMAND...
-    local end=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        if [ $SECONDS -ge $end ]; then
-            echo "waited in vain until $what; the logs are in $run/logs" >&2
-            return 1
-        fi
-        sleep 0.1
-    done
-}
-
 api_is_ready() { curl --silent --fail --cacert "$run/pki/ca.crt" "https://$node4:6443/readyz"; }
 namespace_is_made() { [ -e "$run/namespace.ready" ]; }
 

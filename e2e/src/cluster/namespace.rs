@@ -4,9 +4,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{COMMAND, INJECT, SOON, done, kubectl, kubectl_ok, run_with_input, until};
+use super::{INJECT, SOON, done, kubectl, kubectl_json, kubectl_ok, run_with_input, until};
 use crate::binaries;
-use crate::process::{self, Finished, Process};
+use crate::process::{Finished, Process};
 
 /// A namespace of a test's own.
 #[derive(Debug)]
@@ -65,8 +65,8 @@ impl Namespace {
 
     /// An object as the API server has it.
     pub fn get(&self, words: &[&str]) -> Value {
-        let text = self.kubectl(&[&["get"], words, &["--output", "json"]].concat());
-        serde_json::from_str(&text).expect("kubectl prints JSON")
+        let place = ["--namespace", &self.name, "get"];
+        kubectl_json(&[&place, words, &["--output", "json"]].concat())
     }
 
     /// Creates or changes what the manifest says; it may fail. Warnings stand in the standard error.
@@ -109,22 +109,46 @@ impl Namespace {
 
     /// A pod `client` with a container `app` that sleeps, in which tests make calls.
     pub fn client(&self, annotations: &str) -> &'static str {
-        self.apply(&format!(
-            "apiVersion: v1
-kind: Pod
-metadata: {{name: client, labels: {{app: client}}, annotations: {{{annotations}}}}}
-spec:
-  terminationGracePeriodSeconds: 5
-  containers:
-  - name: app
-    image: registry.local/shop-go:1
-    imagePullPolicy: IfNotPresent
-    args: [sleep]
-    securityContext: {{runAsUser: 1000}}
-"
+        let metadata = format!("labels: {{app: client}}, annotations: {{{annotations}}}");
+        self.apply(&sleeper(
+            "client",
+            &metadata,
+            "securityContext: {runAsUser: 1000}",
         ));
         self.wait_pod("client", "Ready");
         "client"
+    }
+
+    /// Pods of a Deployment `caller` that call stock all the time, each ready, with these annotations and more of load's
+    /// words. `/summary` of their port 9000 says how it goes.
+    pub fn callers(&self, replicas: u32, annotations: &str, words: &str) -> Vec<String> {
+        self.apply(&format!(
+            "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: caller}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: caller}}}}
+  template:
+    metadata: {{labels: {{app: caller}}, annotations: {{{annotations}}}}}
+    spec:
+      terminationGracePeriodSeconds: 20
+      containers:
+      - name: app
+        image: registry.local/shop-go:1
+        imagePullPolicy: IfNotPresent
+        args: [load, --url, 'http://stock/stock/1', --seconds, '0', --concurrency, '50', {words}]
+        readinessProbe: {{httpGet: {{path: /ready, port: 9000}}, periodSeconds: 1}}
+        securityContext: {{runAsUser: 1000}}
+"
+        ));
+        self.available("caller");
+        self.pods("app=caller")
+    }
+
+    /// How the calls of one of the callers ended so far.
+    pub fn summary(&self, pod: &str) -> Value {
+        serde_json::from_str(&self.ask(pod, 9000, "/summary")).expect("it answers with JSON")
     }
 
     /// One call from a pod of the shop's Go image, as it prints it.
@@ -270,17 +294,6 @@ spec:
         ];
         look(&["get", "pods", "--output", "wide"]) + &look(&events)
     }
-
-    /// Deletes it and waits until it is gone; a drop does not wait.
-    pub fn delete(self) {
-        kubectl_ok(&[
-            "delete",
-            "namespace",
-            &self.name,
-            "--wait",
-            "--timeout=120s",
-        ]);
-    }
 }
 
 impl Drop for Namespace {
@@ -295,6 +308,24 @@ impl Drop for Namespace {
             "--wait=false",
             "--ignore-not-found",
         ];
-        drop(process::run(Command::new("kubectl").args(words), COMMAND));
+        drop(kubectl(&words));
     }
+}
+
+/// A pod of one container `app` that sleeps, with whatever else a test wants in its metadata and its spec.
+pub fn sleeper(name: &str, metadata: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, {metadata}}}
+spec:
+  terminationGracePeriodSeconds: 5
+  {spec}
+  containers:
+  - name: app
+    image: registry.local/shop-go:1
+    imagePullPolicy: IfNotPresent
+    args: [sleep]
+"
+    )
 }

@@ -1,26 +1,8 @@
 //! Who is injected, how, and what a pod that is not is told.
 
-use e2e::cluster::namespace::Namespace;
+use e2e::cluster::namespace::{Namespace, sleeper};
 use e2e::cluster::{SOON, until};
 use serde_json::Value;
-
-/// A pod of one container that sleeps, with whatever else a test wants in its spec.
-fn sleeper(name: &str, metadata: &str, spec: &str) -> String {
-    format!(
-        "apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, {metadata}}}
-spec:
-  terminationGracePeriodSeconds: 5
-  {spec}
-  containers:
-  - name: app
-    image: registry.local/shop-go:1
-    imagePullPolicy: IfNotPresent
-    args: [sleep]
-"
-    )
-}
 
 fn names(pod: &Value, list: &str) -> Vec<String> {
     let containers = pod["spec"][list].as_array().cloned().unwrap_or_default();

@@ -7,31 +7,7 @@ use e2e::cluster::{SOON, until};
 use e2e::process::Process;
 use serde_json::Value;
 
-/// A client that calls until its pod is told to end, goes on for three seconds more, and then says how it went.
-fn client(shop: &Namespace, annotations: &str) {
-    shop.apply(&format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: caller}}
-spec:
-  selector: {{matchLabels: {{app: caller}}}}
-  template:
-    metadata: {{labels: {{app: caller}}, annotations: {{{annotations}}}}}
-    spec:
-      terminationGracePeriodSeconds: 20
-      containers:
-      - name: app
-        image: registry.local/shop-go:1
-        imagePullPolicy: IfNotPresent
-        args: [load, --url, 'http://stock/stock/1', --rate, '100', --seconds, '0', --concurrency, '50', --linger, 3s]
-        ports: [{{containerPort: 9000}}]
-        readinessProbe: {{httpGet: {{path: /ready, port: 9000}}, periodSeconds: 1}}
-        securityContext: {{runAsUser: 1000}}
-"
-    ));
-    shop.available("caller");
-}
-
+/// The last line of a client's log.
 fn summary(text: &str) -> Value {
     let line = text
         .lines()
@@ -77,8 +53,9 @@ fn rollouts_lose_nothing(name: &str, annotations: &str) {
     shop.shop(&["stock"]);
     shop.kubectl(&["scale", "deployment/stock", "--replicas=2"]);
     shop.available("stock");
-    client(&shop, annotations);
-    let caller = shop.pod("app=caller");
+    // It goes on for three seconds after it is told to end.
+    let callers = shop.callers(1, annotations, "--rate, '100', --linger, 3s");
+    let caller = callers.first().expect("there is one");
 
     // The servers go, one by one, then one is deleted outright.
     shop.kubectl(&["rollout", "restart", "deployment/stock"]);
@@ -86,11 +63,10 @@ fn rollouts_lose_nothing(name: &str, annotations: &str) {
     let victim = shop.pods("app=stock").pop().expect("there are two");
     shop.kubectl(&["delete", "pod", &victim, "--wait"]);
     shop.available("stock");
-    let servers = summary(&shop.ask(&caller, 9000, "/summary"));
-    assert_nothing_was_lost(&servers, &format!("{name}: servers went"));
+    assert_nothing_was_lost(&shop.summary(caller), &format!("{name}: servers went"));
 
     // The client goes: it calls until its very end, and its sidecar serves it until then.
-    let mut logs = logs(&shop, &caller);
+    let mut logs = logs(&shop, caller);
     shop.kubectl(&["rollout", "restart", "deployment/caller"]);
     shop.available("caller");
     let end = until("the end of the client's log", SOON, || {
@@ -99,7 +75,7 @@ fn rollouts_lose_nothing(name: &str, annotations: &str) {
     assert_nothing_was_lost(&summary(&end), &format!("{name}: the client went"));
     let begun = tokio::time::Instant::now();
     until("the client's pod is gone", Duration::from_secs(30), || {
-        (!shop.try_kubectl(&["get", "pod", &caller]).status.success()).then_some(())
+        (!shop.try_kubectl(&["get", "pod", caller]).status.success()).then_some(())
     });
     println!(
         "{name}: gone {} s after the application's end",

@@ -47,10 +47,20 @@ fn retries_of_a_failing_deployment_stay_within_their_budget() {
 fn an_overloaded_service_sheds_with_reasons_and_the_others_keep_their_latency() {
     let shop = Namespace::injected("weir-overload");
     shop.policy("routes: [{name: stock, match: {authority: stock}, admission: {limit: 8}}]");
-    shop.shop(&["stock", "catalog"]);
+    shop.shop(&["stock", "ledger"]);
     let client = shop.client("");
-    let quiet = ["--rate", "50", "--seconds", "8", "--concurrency", "50"];
-    let alone = shop.load("http://catalog/items/1", &quiet);
+    // Ledger asks nobody: what it takes is its own.
+    let other = "ledger:50051/shop.Ledger/Record";
+    let quiet = [
+        "--grpc",
+        "--rate",
+        "50",
+        "--seconds",
+        "8",
+        "--concurrency",
+        "50",
+    ];
+    let alone = shop.load(other, &quiet);
 
     // Four at a time, 50 ms each: 80 a second.
     let stock = shop.pod("app=stock");
@@ -71,7 +81,7 @@ fn an_overloaded_service_sheds_with_reasons_and_the_others_keep_their_latency() 
             "400",
         ],
     );
-    let beside = shop.load("http://catalog/items/1", &quiet);
+    let beside = shop.load(other, &quiet);
     assert!(
         flood.wait(Duration::from_mins(1)).success(),
         "{}",

@@ -5,32 +5,10 @@ use std::time::Duration;
 use e2e::cluster::namespace::Namespace;
 use e2e::cluster::{SOON, run_with_input, until};
 use e2e::process::Finished;
-use serde_json::Value;
 
 /// Pods that call over HTTP/2 all the time, each on one connection.
 fn callers(shop: &Namespace, replicas: u32) -> Vec<String> {
-    shop.apply(&format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: caller}}
-spec:
-  replicas: {replicas}
-  selector: {{matchLabels: {{app: caller}}}}
-  template:
-    metadata: {{labels: {{app: caller}}}}
-    spec:
-      terminationGracePeriodSeconds: 10
-      containers:
-      - name: app
-        image: registry.local/shop-go:1
-        imagePullPolicy: IfNotPresent
-        args: [load, --url, 'http://stock/stock/1', --h2, --rate, '20', --seconds, '0', --concurrency, '50']
-        readinessProbe: {{httpGet: {{path: /ready, port: 9000}}, periodSeconds: 1}}
-        securityContext: {{runAsUser: 1000}}
-"
-    ));
-    shop.available("caller");
-    shop.pods("app=caller")
+    shop.callers(replicas, "a: b", "--h2, --rate, '20'")
 }
 
 /// The revision in force, and where it came from.
@@ -59,10 +37,6 @@ fn push(shop: &Namespace, words: &[&str], policy: &str) -> Finished {
     ]
     .concat();
     run_with_input(program, &words, policy)
-}
-
-fn summary(shop: &Namespace, pod: &str) -> Value {
-    serde_json::from_str(&shop.ask(pod, 9000, "/summary")).expect("it answers with JSON")
 }
 
 #[test]
@@ -131,7 +105,7 @@ fn a_push_reaches_every_pod_and_breaks_no_connection() {
             shop.weirctl(pod, &["get"])["defaults"]["admission"]["limit"],
             64
         );
-        let summary = summary(&shop, pod);
+        let summary = shop.summary(pod);
         assert_eq!(summary["errors"], serde_json::json!({}), "{pod}: {summary}");
         assert_eq!(
             summary["status"]
@@ -241,7 +215,7 @@ fn a_wrong_document_touches_nobody_and_one_pod_is_reached_by_its_name() {
     let system = e2e::cluster::weirctl(&["--pod", &format!("kube-system/{plain}"), "status"]);
     assert!(!system.status.success(), "{system:?}");
     until("the callers still call", SOON, || {
-        summary(&shop, &pods[0])["sent"]
+        shop.summary(&pods[0])["sent"]
             .as_u64()
             .is_some_and(|sent| sent > 20)
             .then_some(())
