@@ -5,6 +5,31 @@ use std::time::Duration;
 use e2e::cluster::namespace::Namespace;
 use serde_json::Value;
 
+/// Calls that their service takes with ease.
+const QUIET: [&str; 7] = [
+    "--grpc",
+    "--rate",
+    "50",
+    "--seconds",
+    "8",
+    "--concurrency",
+    "50",
+];
+
+/// Three times what stock can do.
+const FLOOD: [&str; 10] = [
+    "/shop",
+    "load",
+    "--url",
+    "http://stock/stock/1",
+    "--rate",
+    "240",
+    "--seconds",
+    "12",
+    "--concurrency",
+    "400",
+];
+
 fn number(value: &Value, name: &str) -> f64 {
     value[name]
         .as_f64()
@@ -51,37 +76,13 @@ fn an_overloaded_service_sheds_with_reasons_and_the_others_keep_their_latency() 
     let client = shop.client("");
     // Ledger asks nobody: what it takes is its own.
     let other = "ledger:50051/shop.Ledger/Record";
-    let quiet = [
-        "--grpc",
-        "--rate",
-        "50",
-        "--seconds",
-        "8",
-        "--concurrency",
-        "50",
-    ];
-    let alone = shop.load(other, &quiet);
+    let alone = shop.load(other, &QUIET);
 
     // Four at a time, 50 ms each: 80 a second.
     let stock = shop.pod("app=stock");
     shop.ask(&stock, 9000, "/fault?delay=50ms&concurrency=4");
-    let mut flood = shop.exec_beside(
-        client,
-        "app",
-        &[
-            "/shop",
-            "load",
-            "--url",
-            "http://stock/stock/1",
-            "--rate",
-            "240",
-            "--seconds",
-            "12",
-            "--concurrency",
-            "400",
-        ],
-    );
-    let beside = shop.load(other, &quiet);
+    let mut flood = shop.exec_beside(client, "app", &FLOOD);
+    let beside = shop.load(other, &QUIET);
     assert!(
         flood.wait(Duration::from_mins(1)).success(),
         "{}",
