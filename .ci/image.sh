@@ -17,19 +17,21 @@ cargo_auditable() {
 
 # Static binaries of this machine's architecture in target/image/bin. No path of this machine is in them.
 static_binaries() {
-    local host name
+    local host name profile
     host=$(rustc --version --verbose | sed -n 's/^host: //p')
     # With --target the flags are not those of build scripts and macros, which cannot be static.
     local build=(env PATH="$PWD/target/tools/bin:$PATH" CARGO_TARGET_DIR=target/image
         RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/weir"
-        cargo auditable build --release --locked --target "$host")
-    "${build[@]}" --package sidecar --package k8s --bins
+        cargo auditable build --locked --target "$host")
+    "${build[@]}" --release --package sidecar --bin weir
+    "${build[@]}" --profile small --package k8s --bin weir-injector
     # In a pod weirctl speaks to its own proxy only: it needs no client of API servers.
-    "${build[@]}" --package control-api --bin weirctl --no-default-features --features client
+    "${build[@]}" --profile small --package control-api --bin weirctl --no-default-features --features client
     rm -rf target/image/bin
     mkdir -p target/image/bin
     for name in "${image_binaries[@]}"; do
-        cp "target/image/$host/release/$name" target/image/bin/
+        [ "$name" = weir ] && profile=release || profile=small
+        cp "target/image/$host/$profile/$name" target/image/bin/
         chmod 0755 "target/image/bin/$name"
         image_binary "target/image/bin/$name"
     done
