@@ -1,5 +1,6 @@
 //! The policy can be read, tried out and changed while calls go on, and a bad one changes nothing.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -39,6 +40,36 @@ fn a_change_applies_to_the_next_call_of_an_open_connection() {
     assert_eq!(slow(&mut connection), 504);
     assert_eq!(weir.put_policy(&deadline("5s")).status(), 200);
     assert_eq!(slow(&mut connection), 200);
+}
+
+/// The revisions of all open connections to `destination`.
+fn revisions(weir: &Weir, destination: std::net::SocketAddr) -> Vec<u64> {
+    let open = weir.read("/v1/connections");
+    let items = open["items"].as_array().expect("items").iter();
+    items
+        .filter(|item| item["destination"] == destination.to_string())
+        .map(|item| item["revision"].as_u64().expect("a number"))
+        .collect()
+}
+
+#[test]
+fn a_connection_without_calls_keeps_the_revision_that_it_was_accepted_under() {
+    let http = Origin::start(&[]);
+    let greeter = Origin::start(&["--banner", "220 at work"]);
+    let weir = Weir::run();
+    let mut calls = weir.http(http.addr());
+    assert_eq!(slow(&mut calls), 200);
+    let mut opaque = weir.connect(greeter.addr());
+    let mut greeting = [0; 13];
+    opaque.read_exact(&mut greeting).expect("a greeting");
+    let before = revisions(&weir, http.addr());
+    assert_eq!(revisions(&weir, greeter.addr()), before);
+    assert_eq!(weir.put_policy(&deadline("5s")).status(), 200);
+    assert_eq!(revisions(&weir, greeter.addr()), before);
+    assert_eq!(revisions(&weir, http.addr()), [before[0] + 1]);
+    // It lives, too.
+    assert_eq!(slow(&mut calls), 200);
+    opaque.write_all(b"QUIT\r\n").expect("the connection lives");
 }
 
 #[test]

@@ -102,7 +102,8 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
         upstream,
     } = dialled;
     let destination = arrival.original_destination;
-    let mut listed = inlet.connections.add(arrival.peer, destination);
+    let revision = inlet.policies.current().revision;
+    let mut listed = inlet.connections.add(arrival.peer, destination, revision);
     if let Some(name) = name {
         listed.connection().set_name(name);
     }

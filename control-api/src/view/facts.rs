@@ -252,6 +252,6 @@ pub struct Connection {
     pub since: Timestamp,
     /// Calls on it so far.
     pub calls: u64,
-    /// The policy revision that its next call obeys.
+    /// The policy revision that its next call obeys; of a connection that brings none, the one that it was accepted under.
     pub revision: u64,
 }

@@ -90,7 +90,7 @@ impl Introspect for Live {
         let now = Instant::now();
         let mut open = self.connections.snapshot(CONNECTIONS_SHOWN_MAX);
         open.sort_by_key(|connection| connection.id());
-        let revision = self.shared.policies.current().revision;
+        let in_force = self.shared.policies.current().revision;
         let shown = open.iter().map(|connection| Connection {
             id: connection.id(),
             peer: connection.peer().to_string(),
@@ -101,8 +101,7 @@ impl Introspect for Live {
             protocol: connection.speaks().word().to_owned(),
             since: ago(now.saturating_duration_since(connection.since())),
             calls: connection.calls(),
-            // Calls read the policy one by one, so an open connection obeys the revision in force.
-            revision,
+            revision: connection.revision(in_force),
         });
         shown.collect()
     }

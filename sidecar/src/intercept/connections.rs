@@ -60,13 +60,19 @@ impl Connections {
         &self.metrics
     }
 
-    /// Adds a connection; it is listed until the guard is dropped.
+    /// Adds a connection, with the policy revision in force; it is listed until the guard is dropped.
     #[must_use]
-    pub fn add(self: &Arc<Self>, peer: SocketAddr, destination: SocketAddr) -> Guard {
+    pub fn add(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        destination: SocketAddr,
+        revision: u64,
+    ) -> Guard {
         let connection = Arc::new(Connection {
             id: self.opened.fetch_add(1, Relaxed),
             peer,
             destination,
+            revision,
             since: Instant::now(),
             speaks: AtomicU8::new(number(Speaks::Unknown)),
             name: OnceLock::new(),
@@ -159,6 +165,7 @@ pub struct Connection {
     id: u64,
     peer: SocketAddr,
     destination: SocketAddr,
+    revision: u64,
     since: Instant,
     speaks: AtomicU8,
     name: OnceLock<Box<str>>,
@@ -184,6 +191,15 @@ impl Connection {
     #[must_use]
     pub fn destination(&self) -> SocketAddr {
         self.destination
+    }
+
+    /// The policy revision that decides its next call or, where it brings none, that decided how it is forwarded.
+    #[must_use]
+    pub fn revision(&self, in_force: u64) -> u64 {
+        match self.speaks() {
+            Speaks::Unknown | Speaks::Http1 | Speaks::Http2 => in_force,
+            Speaks::Tls | Speaks::Opaque | Speaks::Tunnel => self.revision,
+        }
     }
 
     /// When it was accepted.
@@ -261,7 +277,7 @@ mod tests {
     #[test]
     fn a_connection_is_listed_until_its_guard_is_dropped() {
         let connections = connections(10);
-        let mut guard = connections.add(addr(), addr());
+        let mut guard = connections.add(addr(), addr(), 1);
         guard.set(Speaks::Tls);
         guard.received(7);
         guard.connection().set_name("shop".into());
@@ -280,7 +296,7 @@ mod tests {
     #[test]
     fn each_protocol_has_a_number_of_its_own() {
         let connections = connections(10);
-        let mut guard = connections.add(addr(), addr());
+        let mut guard = connections.add(addr(), addr(), 1);
         for speaks in Speaks::ALL {
             guard.set(*speaks);
             assert_eq!(guard.connection().speaks(), *speaks);
@@ -290,7 +306,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_bounded() {
         let connections = connections(10);
-        let _guards: Vec<_> = (0..5).map(|_| connections.add(addr(), addr())).collect();
+        let _guards: Vec<_> = (0..5).map(|_| connections.add(addr(), addr(), 1)).collect();
         assert_eq!(connections.snapshot(3).len(), 3);
     }
 

@@ -36,7 +36,8 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, inlet: Inlet, names: Arc
     let Ok(local) = socket.local_addr() else {
         return;
     };
-    let mut listed = inlet.connections.add(peer, local);
+    let revision = inlet.policies.current().revision;
+    let mut listed = inlet.connections.add(peer, local, revision);
     listed.set(Speaks::Http1);
     let session = Arc::new(Session {
         peer,
