@@ -76,7 +76,12 @@ impl Pod {
 
     /// Runs a script in the node's network, as root.
     pub fn on_node(&self, script: &str) {
-        ok(&run_in(&self.node, &["sh", "-e", "-c", script]));
+        ok(&self.run_on_node(&["sh", "-e", "-c", script]));
+    }
+
+    /// Runs a program in the node's network, as root.
+    pub fn run_on_node(&self, words: &[&str]) -> Finished {
+        run_in(&self.node, words)
     }
 
     /// Runs a script in the pod's network, as root.

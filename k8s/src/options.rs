@@ -77,6 +77,8 @@ pub struct Options {
     pub skip_outbound_ports: String,
     /// Addresses that are not redirected.
     pub skip_outbound_cidrs: String,
+    /// Whether packets that belong to no connection are dropped instead of reset.
+    pub drop_invalid: bool,
     /// Ports whose connections are forwarded as they are.
     pub opaque_ports: String,
     /// What the proxy may use.
@@ -102,6 +104,7 @@ impl Default for Options {
             proxy_uid: PROXY_UID,
             skip_outbound_ports: String::new(),
             skip_outbound_cidrs: String::new(),
+            drop_invalid: false,
             opaque_ports: String::new(),
             resources: Resources {
                 // An idle proxy; a busy one takes what is free.
@@ -174,6 +177,15 @@ pub const ANNOTATIONS: &[Annotation] = &[
         meaning: "Destination addresses that are not redirected, such as `169.254.169.254,10.0.0.0/8`.",
         set: |options, value| {
             options.skip_outbound_cidrs = values::cidrs(value)?;
+            Ok(())
+        },
+    },
+    Annotation {
+        name: "drop-invalid",
+        meaning: "`true`: TCP packets that belong to no connection are dropped instead of answered with a reset. For nodes whose connection tracking loses some (`connection reset by peer` on long transfers). `false` by default.",
+        set: |options, value| {
+            options.drop_invalid =
+                values::choice(value, "true or false", [("true", true), ("false", false)])?;
             Ok(())
         },
     },

@@ -15,6 +15,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The options of `weir redirect`; each can be set by its environment variable as well.
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags, as they are typed")]
 pub struct RedirectOptions {
     /// User id whose connections are not redirected: the proxy's.
     #[arg(long, env = "WEIR_PROXY_UID", value_name = "UID", default_value_t = PROXY_UID)]
@@ -39,6 +40,9 @@ pub struct RedirectOptions {
         default_value = ""
     )]
     pub skip_cidrs: List<Cidr>,
+    /// Drop packets that belong to no connection instead of answering them with a reset: for nodes that lose track of some
+    #[arg(long, env = "WEIR_DROP_INVALID")]
+    pub drop_invalid: bool,
     /// Change nothing; only prove that the rules work.
     #[arg(long, conflicts_with = "remove")]
     pub verify: bool,
@@ -103,6 +107,7 @@ pub fn run(options: &RedirectOptions) -> Result<Done, CommandError> {
         redirect_port: options.redirect_port,
         skip_ports: options.skip_ports.0.clone(),
         skip_cidrs: options.skip_cidrs.0.clone(),
+        drop_invalid: options.drop_invalid,
     };
     if options.print {
         return Ok(Done::Printed(Ruleset::pod(&rules).to_string()));

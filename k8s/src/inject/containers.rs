@@ -119,6 +119,9 @@ fn redirect(settings: &Settings, options: &Options) -> Value {
     if !options.skip_outbound_cidrs.is_empty() {
         args.push(format!("--skip-cidrs={}", options.skip_outbound_cidrs));
     }
+    if options.drop_invalid {
+        args.push("--drop-invalid".to_owned());
+    }
     json!({
         "name": REDIRECT_CONTAINER,
         "image": settings.image,

@@ -110,6 +110,7 @@ fn annotations_reach_the_containers() {
     pod["metadata"]["annotations"] = json!({
         "weir.dev/skip-outbound-ports": "3306, 9000-9100",
         "weir.dev/skip-outbound-cidrs": "10.0.0.0/8",
+        "weir.dev/drop-invalid": "true",
         "weir.dev/opaque-ports": "5433",
         "weir.dev/proxy-uid": "20000",
         "weir.dev/log-level": "debug",
@@ -129,7 +130,8 @@ fn annotations_reach_the_containers() {
             "--proxy-uid=20000",
             "--redirect-port=19401",
             "--skip-ports=3306,9000-9100",
-            "--skip-cidrs=10.0.0.0/8"
+            "--skip-cidrs=10.0.0.0/8",
+            "--drop-invalid"
         ])
     );
     assert_eq!(proxy["securityContext"]["runAsUser"], 20000);

@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use nlink::netlink::nftables::{
-    BaseChain, Chain, CmpOp, CtDirection, Expr, Family, FibFlags, FibResult, Field, FilterHook,
-    Match, MetaKey, NatHook, PacketField, Policy, Priority, Register, Reject, Rule, RuleSpec, Set,
-    SetElement, SetKeyType, Stmt, Transaction, Value, Verdict,
+    BaseChain, Chain, CmpOp, CtDirection, CtState, Expr, Family, FibFlags, FibResult, Field,
+    FilterHook, Match, MetaKey, NatHook, PacketField, Policy, Priority, Register, Reject, Rule,
+    RuleSpec, Set, SetElement, SetKeyType, Stmt, Transaction, Value, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
 
@@ -38,6 +38,8 @@ pub struct PodRules {
     pub skip_ports: Vec<PortRange>,
     /// Destination addresses that are left alone.
     pub skip_cidrs: Vec<Cidr>,
+    /// Whether packets that belong to no connection are dropped instead of answered with a reset.
+    pub drop_invalid: bool,
 }
 
 /// A whole table: named sets, then chains.
@@ -74,6 +76,8 @@ enum ChainKind {
     NatOutput,
     /// Sees every packet that leaves, after the rewrite.
     FilterOutput,
+    /// Sees every packet that arrives.
+    FilterInput,
 }
 
 impl Ruleset {
@@ -119,14 +123,15 @@ impl Ruleset {
             Match::eq(Field::L4Proto, TCP),
             rules.redirect_port,
         ));
-        Self {
-            sets,
-            chains: vec![HookedChain {
-                name: "output",
-                kind: ChainKind::NatOutput,
-                rules: output,
-            }],
+        let mut chains = vec![HookedChain {
+            name: "output",
+            kind: ChainKind::NatOutput,
+            rules: output,
+        }];
+        if rules.drop_invalid {
+            chains.push(invalid());
         }
+        Self { sets, chains }
     }
 
     /// The rules of an application's own namespace: all its TCP, loopback too, and DNS over UDP go to `port`.
@@ -231,6 +236,7 @@ impl ChainKind {
         match self {
             Self::NatOutput => BaseChain::nat(NatHook::Output, Priority::DstNat),
             Self::FilterOutput => BaseChain::filter(FilterHook::Output, Priority::Filter),
+            Self::FilterInput => BaseChain::filter(FilterHook::Input, Priority::Filter),
         }
         .policy(Policy::Accept)
     }
@@ -239,6 +245,7 @@ impl ChainKind {
         match self {
             Self::NatOutput => "type nat hook output priority -100; policy accept;",
             Self::FilterOutput => "type filter hook output priority filter; policy accept;",
+            Self::FilterInput => "type filter hook input priority filter; policy accept;",
         }
     }
 }
@@ -313,6 +320,23 @@ fn redirect(condition: Match, port: u16) -> RuleSpec {
         .then(condition)
         .then(Stmt::Counter)
         .then(Stmt::Redirect(Some(port)))
+}
+
+/// Drops TCP packets that connection tracking can make nothing of.
+///
+/// A node that loses track of a connection (a late packet, a full table) hands its packets on with addresses that it did
+/// not translate back. The pod knows no such connection, and its reset would end the true one at the server.
+fn invalid() -> HookedChain {
+    let rule = RuleSpec::new()
+        .then(Match::eq(Field::L4Proto, TCP))
+        .then(Match::eq(Field::CtState, CtState::INVALID))
+        .then(Stmt::Counter)
+        .then(Verdict::Drop);
+    HookedChain {
+        name: "invalid",
+        kind: ChainKind::FilterInput,
+        rules: vec![rule],
+    }
 }
 
 /// `meta skuid`, which the library has as a register load only. The kernel compares it in the host's byte order.

@@ -293,6 +293,7 @@ async fn install_for(redirect_port: u16, proxy_uid: u32) {
         redirect_port,
         skip_ports: Vec::new(),
         skip_cidrs: Vec::new(),
+        drop_invalid: false,
     });
     redirect::install(&rules)
         .await

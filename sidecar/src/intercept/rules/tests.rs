@@ -1,13 +1,35 @@
 use super::*;
 use expect_test::expect;
 
-fn pod(skip_ports: &[&str], skip_cidrs: &[&str]) -> Ruleset {
-    Ruleset::pod(&PodRules {
+fn pod_rules(skip_ports: &[&str], skip_cidrs: &[&str]) -> PodRules {
+    PodRules {
         proxy_uid: 19400,
         redirect_port: 19401,
         skip_ports: skip_ports.iter().map(|p| p.parse().unwrap()).collect(),
         skip_cidrs: skip_cidrs.iter().map(|c| c.parse().unwrap()).collect(),
-    })
+        drop_invalid: false,
+    }
+}
+
+fn pod(skip_ports: &[&str], skip_cidrs: &[&str]) -> Ruleset {
+    Ruleset::pod(&pod_rules(skip_ports, skip_cidrs))
+}
+
+#[test]
+fn a_pod_drops_what_belongs_to_no_connection_when_told_to() {
+    let rules = PodRules {
+        drop_invalid: true,
+        ..pod_rules(&[], &[])
+    };
+    let text = Ruleset::pod(&rules).to_string();
+    let (_, chain) = text.split_once("to :19401\n  }\n").unwrap();
+    expect![[r"
+          chain invalid {
+            type filter hook input priority filter; policy accept;
+            meta l4proto tcp ct state invalid counter drop
+          }
+        }"]]
+    .assert_eq(chain);
 }
 
 #[test]
