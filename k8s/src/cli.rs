@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::audit::{self, Audit, AuditError};
 use crate::check::{self, CheckError, CheckOptions};
 use crate::inject::PodSecurity;
 use crate::manifest::{self, ManifestError};
@@ -34,6 +35,9 @@ pub enum Command {
     Serve(ServeOptions),
     /// Ask a running webhook about a pod, as an API server would
     Check(CheckOptions),
+    /// List the pods that ask for the sidecar and have none, or an old one:
+    /// `kubectl get namespaces,pods --all-namespaces -o json | weir-injector audit -f - --config settings.yaml`
+    Audit(AuditOptions),
 }
 
 /// The options of `weir-injector inject`.
@@ -48,6 +52,17 @@ pub struct InjectOptions {
     /// The Pod Security level that the namespace enforces; above privileged, calls are taken by `HTTP_PROXY`
     #[arg(long, value_name = "LEVEL", default_value = "privileged")]
     pub pod_security: PodSecurityLevel,
+}
+
+/// The options of `weir-injector audit`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AuditOptions {
+    /// Namespaces and pods as kubectl prints them, YAML or JSON; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// The injector's settings, as the chart writes them: by others every sidecar would be an old one
+    #[arg(long, env = "WEIR_INJECTOR_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
 }
 
 /// Pod Security's levels.
@@ -83,6 +98,9 @@ pub enum Failure {
     /// The manifest cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The cluster's pods cannot be read.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The webhook did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -126,6 +144,16 @@ pub fn serve(options: &ServeOptions) -> Result<(), Failure> {
 /// [`Failure::Check`]
 pub fn check(options: &CheckOptions) -> Result<String, Failure> {
     Ok(check::run(options)?)
+}
+
+/// Audits the pods of a cluster.
+///
+/// # Errors
+/// [`Failure`]
+pub fn audit(options: &AuditOptions) -> Result<Audit, Failure> {
+    let settings = settings(Some(&options.config))?;
+    let text = read(&options.file)?;
+    Ok(audit::audit(&text, &settings)?)
 }
 
 /// The settings of a file; the defaults where there is none.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use k8s::check::CheckOptions;
-use k8s::cli::{self, Cli, Command, InjectOptions};
+use k8s::cli::{self, AuditOptions, Cli, Command, InjectOptions};
 use k8s::serve::ServeOptions;
 
 fn main() -> ExitCode {
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Inject(options) => inject(&options),
         Command::Serve(options) => serve(&options),
         Command::Check(options) => check(&options),
+        Command::Audit(options) => audit(&options),
     }
 }
 
@@ -52,6 +53,19 @@ fn check(options: &CheckOptions) -> ExitCode {
     match checked {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => fail(&error),
+        Err(error) => fail(&error),
+    }
+}
+
+/// A pod without its sidecar is a failure, so that a pipeline can ask.
+fn audit(options: &AuditOptions) -> ExitCode {
+    let audit = match cli::audit(options) {
+        Ok(audit) => audit,
+        Err(error) => return fail(&error),
+    };
+    match io::stdout().write_all(audit.to_string().as_bytes()) {
+        Ok(()) if audit.findings.is_empty() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
         Err(error) => fail(&error),
     }
 }

@@ -107,6 +107,24 @@ pub fn inject_manifest(
     })
 }
 
+/// Every object of `text`, those of lists among them.
+///
+/// # Errors
+/// [`ManifestError::Document`]
+pub(crate) fn objects(text: &str) -> Result<Vec<Value>, ManifestError> {
+    let mut all = Vec::new();
+    for (number, document) in (1..).zip(documents(text)) {
+        let mut object = document
+            .parse()
+            .map_err(|source| ManifestError::Document { number, source })?;
+        match object.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) if field(&object, "/kind") == "List" => all.extend(items),
+            _ => all.push(object),
+        }
+    }
+    Ok(all)
+}
+
 struct Injection<'a> {
     pod_security: PodSecurity,
     settings: &'a Settings,
@@ -196,7 +214,7 @@ impl Injection<'_> {
 }
 
 /// The text at `pointer`; empty where there is none.
-fn field<'a>(object: &'a Value, pointer: &str) -> &'a str {
+pub(crate) fn field<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object
         .pointer(pointer)
         .and_then(Value::as_str)
@@ -204,7 +222,7 @@ fn field<'a>(object: &'a Value, pointer: &str) -> &'a str {
 }
 
 /// Our label as a token of a JSON pointer.
-fn label() -> String {
+pub(crate) fn label() -> String {
     format!("{PREFIX}{}", crate::options::INJECT_LABEL).replace('/', "~1")
 }
 
