@@ -70,20 +70,67 @@ fn creations(shop: &Namespace) -> Vec<f64> {
     times
 }
 
+/// How many calls of our webhooks took at most so many milliseconds, as the API server counts them, by that bound.
+fn webhook_calls() -> Vec<(f64, f64)> {
+    let metrics = kubectl_ok(&["get", "--raw", "/metrics"]);
+    let mut buckets: Vec<(f64, f64)> = Vec::new();
+    for line in metrics.lines().filter(|line| {
+        line.starts_with("apiserver_admission_webhook_admission_duration_seconds_bucket{")
+            && line.contains(".weir.dev\"")
+    }) {
+        let bound = line
+            .split_once("le=\"")
+            .and_then(|(_, rest)| rest.split_once('"'));
+        let (bound, rest) = bound.expect("a bucket has a bound");
+        let count = rest.rsplit(' ').next().and_then(|count| count.parse().ok());
+        let bound = bound.parse::<f64>().expect("a number") * 1000.0;
+        let count: f64 = count.expect("a number");
+        match buckets
+            .iter_mut()
+            .find(|(known, _)| known.total_cmp(&bound).is_eq())
+        {
+            Some((_, sum)) => *sum += count,
+            None => buckets.push((bound, count)),
+        }
+    }
+    buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+    buckets
+}
+
+/// The 99th percentile of what was counted between `before` and `after`, as Prometheus' `histogram_quantile` reads it.
+fn p99(before: &[(f64, f64)], after: &[(f64, f64)]) -> f64 {
+    let earlier = |bound: f64| {
+        let known = before
+            .iter()
+            .find(|(known, _)| known.total_cmp(&bound).is_eq());
+        known.map_or(0.0, |(_, count)| *count)
+    };
+    let counted = |&(bound, count): &(f64, f64)| (bound, count - earlier(bound));
+    let (_, all) = after.last().map(counted).expect("buckets");
+    assert!(all >= 200.0, "the webhook was asked {all} times");
+    let (mut lower, mut below) = (0.0, 0.0);
+    for (bound, count) in after.iter().map(counted) {
+        if count >= 0.99 * all {
+            return lower + (bound - lower) * (0.99 * all - below) / (count - below);
+        }
+        (lower, below) = (bound, count);
+    }
+    lower
+}
+
 #[test]
 #[ignore = "needs a cluster: .ci/run cluster"]
-fn a_burst_of_200_pods_is_admitted_within_50_ms_each() {
+fn a_burst_of_200_pods_waits_less_than_50_ms_for_the_webhook() {
     let without = creations(&Namespace::bare("weir-burst-bare"));
-    let with = creations(&Namespace::injected("weir-burst"));
+    let shop = Namespace::injected("weir-burst");
+    let before = webhook_calls();
+    let with = creations(&shop);
+    let webhook = p99(&before, &webhook_calls());
     let (p50, p99) = (CREATIONS / 2, CREATIONS * 99 / 100 - 1);
     println!(
-        "200 creations, four at a time, whole requests: p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms; without weir {:.1}, {:.1}, {:.1}",
-        with[p50],
-        with[p99],
-        with[CREATIONS - 1],
-        without[p50],
-        without[p99],
-        without[CREATIONS - 1],
+        "200 creations, {AT_A_TIME} at a time: the webhook's p99 {webhook:.1} ms by the API server's count; \
+         whole requests p50 {:.1} ms, p99 {:.1} ms, without weir {:.1} and {:.1} ms",
+        with[p50], with[p99], without[p50], without[p99],
     );
-    assert!(with[p99] < 50.0, "p99 is {} ms", with[p99]);
+    assert!(webhook < 50.0, "p99 is {webhook} ms");
 }

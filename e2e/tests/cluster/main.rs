@@ -2,6 +2,7 @@
 //!
 //! Each test works in a namespace of its own and removes it. They run one at a time: some measure, some take the webhook away.
 
+mod audit;
 mod burst;
 mod chart;
 mod injection;
