@@ -2,6 +2,9 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::cluster::Cluster;
 use super::words::{Input, words};
@@ -35,7 +38,27 @@ pub(crate) async fn one_pod(
     let mut err = |bytes: &[u8]| passed_on(&mut io::stderr().lock(), bytes);
     let input = input.as_deref().map(str::as_bytes);
     let code = exec::weirctl(&cluster, name, &line.words, input, (&mut out, &mut err));
-    Ok(ExitCode::from(code.await?))
+    let code = match time_max(command, &line.input) {
+        None => code.await?,
+        Some(length) => timeout(length, code).await.map_err(|_| {
+            let namespace = &cluster.namespace;
+            format!(
+                "pod {namespace}/{name} did not answer within {} s; is its node there (kubectl get nodes)?",
+                length.as_secs()
+            )
+        })??,
+    };
+    Ok(ExitCode::from(code))
+}
+
+/// Longest that the command may take. None: it goes on until whoever typed it ends it.
+fn time_max(command: &Command, input: &Input) -> Option<Duration> {
+    let own = match (command, input) {
+        (_, Input::Presence) => return None,
+        (Command::Wait { timeout }, _) => Duration::from_secs(*timeout),
+        _ => Duration::ZERO,
+    };
+    Some(own.saturating_add(ANSWER_TIME_MAX))
 }
 
 async fn check(cluster: &Cluster, name: &str) -> Result<(), Failure> {
@@ -55,6 +78,9 @@ async fn check(cluster: &Cluster, name: &str) -> Result<(), Failure> {
         format!("pod {namespace}/{name}: {why}{advice}").into()
     })
 }
+
+/// As long as a push waits for a pod.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(45);
 
 fn passed_on(into: &mut impl io::Write, bytes: &[u8]) -> io::Result<()> {
     into.write_all(bytes)?;
