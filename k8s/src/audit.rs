@@ -116,7 +116,7 @@ fn finding(outcome: &Outcome) -> Option<(&'static str, String)> {
     match outcome {
         Outcome::Injected { .. } => Some((
             NOT_INJECTED,
-            "weir: it was made before the label, while no injector answered, or in a namespace that the chart excludes; \
+            "it was made before the label, while no injector answered, or in a namespace that the chart excludes; \
              make it anew (kubectl rollout restart)"
                 .to_owned(),
         )),
@@ -125,10 +125,16 @@ fn finding(outcome: &Outcome) -> Option<(&'static str, String)> {
             warnings,
         } => {
             let stale = warnings.first()?;
-            Some((stale.code(), stale.to_string()))
+            Some((stale.code(), explanation(stale)))
         }
-        Outcome::Skipped { skip, .. } => skip.is_news().then(|| (skip.code(), skip.to_string())),
+        Outcome::Skipped { skip, .. } => skip.is_news().then(|| (skip.code(), explanation(skip))),
     }
+}
+
+/// What people are told, without what `kubectl` needs before it: `weir`, and the code.
+fn explanation(told: &impl fmt::Display) -> String {
+    let text = told.to_string();
+    text.splitn(3, ": ").last().unwrap_or_default().to_owned()
 }
 
 /// The same choice as that of the selectors of the chart's webhooks.
@@ -309,19 +315,22 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_says_how_many_there_are() {
+    fn people_are_told_pod_by_pod_and_how_many_there_are() {
         let items = [
             namespace("shop", &json!({"weir.dev/inject": "enabled"})),
             pod("shop/a"),
+            with(pod("shop/b"), "/spec/hostNetwork", json!(true)),
         ];
         let text = audit(&list(&items), &settings("")).unwrap().to_string();
-        assert!(
-            text.starts_with("shop/a: not_injected: weir: it was made before the label"),
-            "{text}"
-        );
-        assert!(
-            text.ends_with("\n0 of 1 pods that ask for the sidecar (weir.dev/inject) have it\n"),
-            "{text}"
+        let lines: Vec<&str> = text.lines().collect();
+        let [first, second, last] = lines[..] else {
+            panic!("{text}")
+        };
+        assert!(first.starts_with("shop/a: not_injected: it was made before the label"));
+        assert!(second.starts_with("shop/b: host_network_enabled: with hostNetwork"));
+        assert_eq!(
+            last,
+            "0 of 2 pods that ask for the sidecar (weir.dev/inject) have it"
         );
     }
 }
