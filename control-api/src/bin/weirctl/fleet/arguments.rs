@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use control_api::document::parse_length;
 
+use super::names::{PodName, config_map, namespace};
 use super::plan::Share;
 
 /// Which pod, in which cluster.
@@ -13,7 +14,7 @@ use super::plan::Share;
 pub(crate) struct ClusterArguments {
     /// Run the command in this pod of the kubeconfig's cluster; without NS, in the context's namespace
     #[arg(long, global = true, value_name = "[NS/]NAME")]
-    pub(crate) pod: Option<String>,
+    pub(crate) pod: Option<PodName>,
     /// The kubeconfig's context, for --pod and push; without it, its current one
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
@@ -25,7 +26,7 @@ pub(crate) struct PushArguments {
     /// File with the policy, YAML or JSON; - is standard input
     pub(crate) file: PathBuf,
     /// The pods' namespace; without it, the context's
-    #[arg(long, short, value_name = "NS")]
+    #[arg(long, short, value_name = "NS", value_parser = namespace)]
     pub(crate) namespace: Option<String>,
     /// The pods' labels, as for kubectl: app=checkout
     #[arg(long, short = 'l', value_name = "SELECTOR")]
@@ -45,7 +46,8 @@ pub(crate) struct PushArguments {
           default_missing_value = "60s")]
     pub(crate) wait: Option<Duration>,
     /// Then write the config map as well, from which pods start; without a name, the one that the pods mount
-    #[arg(long, value_name = "CONFIGMAP", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(long, value_name = "CONFIGMAP", num_args = 0..=1, require_equals = true, default_missing_value = "",
+          value_parser = config_map)]
     pub(crate) save: Option<String>,
     /// Only say what would change in each pod
     #[arg(long)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::cluster::Cluster;
+use super::names::PodName;
 use super::words::{Input, words};
 use super::{ClusterArguments, exec, target};
 use crate::arguments::{Command, Format};
@@ -14,7 +15,7 @@ use crate::{Failure, offline};
 
 /// Runs the command in the pod; its exit code is ours.
 pub(crate) async fn one_pod(
-    pod: &str,
+    pod: &PodName,
     cluster: &ClusterArguments,
     command: &Command,
     output: Option<Format>,
@@ -28,11 +29,8 @@ pub(crate) async fn one_pod(
     if let (Input::File(_), Some(text)) = (&line.input, &input) {
         line.words.push(text.len().to_string());
     }
-    let (namespace, name) = match pod.split_once('/') {
-        Some((namespace, name)) => (Some(namespace), name),
-        None => (None, pod),
-    };
-    let cluster = Cluster::connect(cluster.context.as_deref(), namespace).await?;
+    let PodName { namespace, name } = pod;
+    let cluster = Cluster::connect(cluster.context.as_deref(), namespace.as_deref()).await?;
     check(&cluster, name).await?;
     let mut out = |bytes: &[u8]| passed_on(&mut io::stdout().lock(), bytes);
     let mut err = |bytes: &[u8]| passed_on(&mut io::stderr().lock(), bytes);
