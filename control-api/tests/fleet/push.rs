@@ -322,6 +322,11 @@ async fn a_selector_without_proxies_says_what_to_look_at() {
         said.code == 1 && said.err.contains("a: no container weir-proxy"),
         "{said:?}"
     );
+    let said = run(&running, "push --selector= {}/p.yaml").await;
+    assert!(
+        said.code == 2 && said.err.contains("every pod of the namespace"),
+        "{said:?}"
+    );
     let said = run(&running, "push --context nowhere -l app=checkout {}/p.yaml").await;
     assert!(said.code == 1 && said.err.contains("list pods"), "{said:?}");
     let said = run(&running, "push --context absent -l app=checkout {}/p.yaml").await;

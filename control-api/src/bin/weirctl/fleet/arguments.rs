@@ -29,7 +29,7 @@ pub(crate) struct PushArguments {
     #[arg(long, short, value_name = "NS", value_parser = namespace)]
     pub(crate) namespace: Option<String>,
     /// The pods' labels, as for kubectl: app=checkout
-    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    #[arg(long, short = 'l', value_name = "SELECTOR", value_parser = selector)]
     pub(crate) selector: String,
     /// Push to this share first (10% or a number; at least one pod), and go on only if its calls end as before
     #[arg(long, value_name = "N|N%")]
@@ -66,6 +66,18 @@ impl PushArguments {
     }
 }
 
+/// Kubernetes takes an empty one as every pod, and a shell an unset variable as an empty one.
+fn selector(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err(
+            "it is empty, and would mean every pod of the namespace; if all are meant, write a label that all have, or \
+             weir.dev/inject!=disabled"
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
 fn length(text: &str) -> Result<Duration, String> {
     parse_length(text)
         .filter(|length| *length <= LENGTH_MAX)
@@ -76,3 +88,17 @@ fn length(text: &str) -> Result<Duration, String> {
 const WATCH: Duration = Duration::from_secs(30);
 /// Longest of all waits.
 const LENGTH_MAX: Duration = Duration::from_hours(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_selector_is_refused() {
+        for empty in ["", " ", "\t\n "] {
+            let why = selector(empty).unwrap_err();
+            assert!(why.contains("weir.dev/inject!=disabled"), "{why}");
+        }
+        assert_eq!(selector("app=a, b!=c"), Ok("app=a, b!=c".to_owned()));
+    }
+}
