@@ -66,6 +66,23 @@ async fn a_config_map_that_another_wrote_meanwhile_stays() {
 }
 
 #[tokio::test]
+async fn one_that_cannot_be_written_stops_the_push_before_it_begins() {
+    let running = Running::start(&["a"]).await;
+    running.file("p.yaml", &policy(8));
+    let cluster = &running.cluster;
+    cluster.write_config_map("weir-policy", &json!({"policy.yaml": "old"}));
+    let mut maps = cluster.config_maps.lock().unwrap();
+    maps.get_mut("weir-policy").unwrap()["immutable"] = true.into();
+    drop(maps);
+    let said = run(&running, "push -l app=checkout --save {}/p.yaml").await;
+    assert!(
+        said.code == 1 && said.err.contains("ConfigMap weir-policy is immutable"),
+        "{said:?}"
+    );
+    assert_eq!(cluster.count("", ""), 0, "nobody was asked");
+}
+
+#[tokio::test]
 async fn it_is_the_one_that_the_pods_mount_or_it_is_said() {
     let running = Running::start(&["a", "b"]).await;
     running.file("p.yaml", &policy(8));

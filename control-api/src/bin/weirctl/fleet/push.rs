@@ -30,7 +30,7 @@ pub(crate) async fn push(
         return Err(nobody(&cluster, &arguments.selector, &rows).into());
     }
     let save = match &arguments.save {
-        Some(name) => Some(Save::read(&cluster, name, &mounted(&pods)).await?),
+        Some(name) => Some(Save::read(&cluster, name, &mounted(&pods), &text).await?),
         None => None,
     };
     let mut notes = save

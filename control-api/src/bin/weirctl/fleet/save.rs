@@ -21,14 +21,17 @@ pub(super) struct Save {
 }
 
 impl Save {
-    /// Reads the `ConfigMap` of this name; without one, the one that the pods mount.
+    /// Reads the `ConfigMap` of this name; without one, the one that the pods mount. One that could not be written after
+    /// the push is an error before it.
     pub(super) async fn read(
         cluster: &Cluster,
         name: &str,
         mounted: &BTreeSet<String>,
+        policy: &str,
     ) -> Result<Self, Failure> {
         let name = name_of(name, mounted)?;
         let found = cluster.config_map(&name).await?;
+        check(&name, found.as_ref(), policy)?;
         Ok(Self { name, found })
     }
 
@@ -76,6 +79,20 @@ fn name_of(name: &str, mounted: &BTreeSet<String>) -> Result<String, Failure> {
             )
             .into())
         }
+    }
+}
+
+/// Whether it can be given the policy.
+fn check(name: &str, found: Option<&ConfigMap>, policy: &str) -> Result<(), String> {
+    let Some(map) = found.filter(|map| map.immutable == Some(true)) else {
+        return Ok(());
+    };
+    match with_policy(name, Some(map.clone()), policy) {
+        None => Ok(()),
+        Some(_) => Err(format!(
+            "ConfigMap {name} is immutable and has another policy, so nothing is pushed: delete it and push again, which \
+             makes it anew; or name another (--save=NAME), or leave out --save"
+        )),
     }
 }
 
@@ -157,5 +174,20 @@ mod tests {
         );
         assert_eq!(with_policy("a", Some(found), "old"), None);
         assert!(with_policy("a", None, "").is_some());
+    }
+
+    #[test]
+    fn an_immutable_config_map_can_only_have_the_policy_already() {
+        let found = |immutable| ConfigMap {
+            immutable,
+            data: Some([(POLICY_KEY.to_owned(), "old".to_owned())].into()),
+            ..ConfigMap::default()
+        };
+        let why = check("a", Some(&found(Some(true))), "new").unwrap_err();
+        assert!(why.contains("ConfigMap a is immutable"), "{why}");
+        assert_eq!(check("a", Some(&found(Some(true))), "old"), Ok(()));
+        assert_eq!(check("a", Some(&found(Some(false))), "new"), Ok(()));
+        assert_eq!(check("a", Some(&found(None)), "new"), Ok(()));
+        assert_eq!(check("a", None, "new"), Ok(()));
     }
 }
