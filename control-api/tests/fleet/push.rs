@@ -338,6 +338,12 @@ async fn a_selector_without_proxies_says_what_to_look_at() {
 
 #[tokio::test]
 async fn interrupted_it_says_what_was_pushed_and_what_not() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        interrupted_by(signal).await;
+    }
+}
+
+async fn interrupted_by(signal: Signal) {
     let running = Running::start(&["a", "b", "c"]).await;
     running.file("p.yaml", &policy(8));
     let (hanging, mut hangs) = tokio::sync::watch::channel(false);
@@ -352,7 +358,7 @@ async fn interrupted_it_says_what_was_pushed_and_what_not() {
     let child = command(&running, words).spawn().unwrap();
     hangs.wait_for(|hangs| *hangs).await.unwrap();
     let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap());
-    kill(pid, Signal::SIGINT).unwrap();
+    kill(pid, signal).unwrap();
     let said = tokio::time::timeout(LONG, child.wait_with_output()).await;
     let said = Said::of(said.unwrap().unwrap());
     assert_eq!(said.code, 1, "{said:?}");

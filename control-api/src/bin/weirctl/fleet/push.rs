@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use control_api::document::Document;
 use k8s_openapi::api::core::v1::Pod;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::PushArguments;
 use super::cluster::Cluster;
@@ -37,11 +38,14 @@ pub(crate) async fn push(
         .as_ref()
         .map_or_else(Vec::new, |save| elsewhere(&pods, save));
 
+    // What cancels a job sends SIGTERM, a terminal SIGINT.
+    let mut terminated = signal(SignalKind::terminate())?;
     let rollout = Rollout::new(&cluster, &text, arguments, Rows::new(rows), output);
     let stopped = tokio::select! {
         biased;
         // What is under way is dropped at its next wait, and the rows tell how far it came.
         _ = tokio::signal::ctrl_c() => Some(INTERRUPTED.to_owned()),
+        _ = terminated.recv() => Some(INTERRUPTED.to_owned()),
         done = rollout.run() => done.err(),
     };
     let (rows, said) = rollout.into_parts();
