@@ -7,6 +7,7 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod document;
+pub mod places;
 pub mod policy;
 #[cfg(feature = "server")]
 pub mod server;

@@ -1,4 +1,4 @@
-//! Accepts connections, few and not for ever, and ends them well.
+//! Accepts connections, not too many and not for ever, and ends them well.
 
 use std::io;
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
+use control_api::places::{Places, Seat};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
@@ -35,25 +36,24 @@ pub async fn serve(
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut places = Places::new(CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     let stopping = stop.clone();
     loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            // Cancel-safe: whatever was not accepted stays in the backlog.
-            (place, accepted) = accepted => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
-                    let connection = connection(socket, security.clone(), router.clone(), stopping.clone());
-                    connections.spawn(async move {
-                        let _place = place;
-                        connection.await;
-                    });
+                    let seat = places.seat();
+                    let connection = connection(socket, security.clone(), router.clone(), seat.clone(), stopping.clone());
+                    let handle = connections.spawn(connection);
+                    if let Some(idle) = places.enter(seat, handle, AbortHandle::is_finished) {
+                        idle.abort();
+                        told(places.evicted());
+                    }
+                    // What it brought is looked at before the next one comes in.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accepting a connection");
@@ -70,23 +70,34 @@ pub async fn serve(
     }
 }
 
+/// Logged ever more rarely: whoever does this could fill the log, too.
+fn told(evicted: u64) {
+    if evicted.is_power_of_two() {
+        tracing::warn!(
+            evicted,
+            "all {CONNECTIONS_MAX} places are taken: the connection that asked nothing for longest was closed"
+        );
+    }
+}
+
 async fn connection(
     socket: TcpStream,
     security: Security,
     router: Router,
+    seat: Seat,
     stop: watch::Receiver<bool>,
 ) {
     // Without it small answers wait for the other side's acknowledgement. A socket that is gone says so when read.
     socket.set_nodelay(true).ok();
     let done = match security {
-        Security::None => http(TokioIo::new(socket), router, stop).await,
+        Security::None => http(TokioIo::new(socket), router, seat, stop).await,
         Security::Tls(served) => {
             let Some(config) = served.current() else {
                 return tracing::debug!("a connection was closed: there is no certificate yet");
             };
             let acceptor = TlsAcceptor::from(config);
             match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => http(TokioIo::new(stream), router, stop).await,
+                Ok(Ok(stream)) => http(TokioIo::new(stream), router, seat, stop).await,
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             }
@@ -97,11 +108,17 @@ async fn connection(
     }
 }
 
-async fn http<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>) -> io::Result<()>
+async fn http<S>(
+    stream: S,
+    router: Router,
+    seat: Seat,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()>
 where
     S: Read + Write + Unpin + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
+        seat.asked();
         let router = router.clone();
         async move {
             let answer = router.oneshot(request.map(Body::new));
@@ -129,8 +146,9 @@ where
 /// Longest that what has begun may take after the end was asked for.
 pub const FINISH_MAX: Duration = Duration::from_secs(10);
 
-/// Most connections at a time; the next waits in the backlog. An API server opens one for each review that is under way.
-const CONNECTIONS_MAX: usize = 512;
+/// Most connections at a time; for the next one, that goes which asked nothing for longest. An API server opens one for each
+/// review that is under way.
+const CONNECTIONS_MAX: usize = 256;
 
 /// Longest TLS handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);

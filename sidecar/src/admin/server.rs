@@ -2,25 +2,26 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use control_api::places::{Places, Seat};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tower::ServiceExt;
 
 use super::Admin;
 use super::audience::Audience;
 
-/// Most connections at a time; the next one waits in the listener's backlog. Two scrapers, a kubelet and some browsers.
+/// Most connections at a time; for the next one the longest idle goes. Two scrapers, a kubelet and some browsers.
+///
+/// The port is open to the pod's network, and the kubelet's probes come by it: nobody may keep them out.
 const CONNECTIONS_MAX: usize = 32;
 
 /// Longest that a request's head may take, idle time before it included.
@@ -46,7 +47,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let audience = Audience::of(listener.local_addr()?.ip());
     let router = admin.router(audience);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut places = Places::new(CONNECTIONS_MAX);
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
     loop {
@@ -55,15 +56,19 @@ pub async fn serve(
             () = &mut stop => return Ok(()),
             // Finished connections are collected, so that the set does not grow.
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((socket, place)) => {
-                let router = router.clone();
-                connections.spawn(async move {
-                    connection(socket, router, audience).await;
-                    drop(place);
-                });
+            Ok((socket, _)) => {
+                let seat = places.seat();
+                let connection = connection(socket, router.clone(), audience, seat.clone());
+                let handle = connections.spawn(connection);
+                if let Some(idle) = places.enter(seat, handle, AbortHandle::is_finished) {
+                    idle.abort();
+                    told(places.evicted());
+                }
+                // Its request is most likely there already, and is answered before the next one comes in.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the admin port cannot accept");
@@ -73,21 +78,19 @@ pub async fn serve(
     }
 }
 
-type Place = tokio::sync::OwnedSemaphorePermit;
-
-/// Waits for a place, then for a connection. Cancel-safe: a place that was taken is given back.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, Place)> {
-    let place = places
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    let (socket, _) = listener.accept().await?;
-    Ok((socket, place))
+/// Logged ever more rarely: whoever does this could fill the log, too.
+fn told(evicted: u64) {
+    if evicted.is_power_of_two() {
+        tracing::warn!(
+            evicted,
+            "all {CONNECTIONS_MAX} places of the admin port are taken: the longest idle connection was closed"
+        );
+    }
 }
 
-async fn connection(socket: TcpStream, router: Router, audience: Audience) {
+async fn connection(socket: TcpStream, router: Router, audience: Audience, seat: Seat) {
     let service = service_fn(move |request: Request<Incoming>| {
+        seat.asked();
         let router = router.clone();
         async move { answer(router, request.map(Body::new), audience).await }
     });
