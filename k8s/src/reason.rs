@@ -8,6 +8,9 @@ use control_api::well_known::kubernetes::PREFIX;
 
 use crate::options::OptionError;
 
+/// Most containers of a pod that is injected, all kinds together; a kubelet runs some hundred pods in all.
+pub const CONTAINERS_MAX: usize = 250;
+
 /// Why a pod is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Skip {
@@ -45,6 +48,11 @@ pub enum Skip {
         /// The port.
         port: i64,
     },
+    /// So many containers that the patch would be larger than what may be sent.
+    TooManyContainers {
+        /// How many.
+        count: usize,
+    },
     /// A container beside the application's would keep a pod alive that is to end.
     ClassicJob,
     /// An annotation's value cannot be used.
@@ -65,6 +73,7 @@ impl Skip {
             Self::OtherMesh { .. } => "other_mesh",
             Self::UidClash { .. } => "uid_clash",
             Self::PortClash { .. } => "port_clash",
+            Self::TooManyContainers { .. } => "too_many_containers",
             Self::ClassicJob => "classic_job",
             Self::InvalidAnnotation(_) => "invalid_annotation",
         }
@@ -106,6 +115,10 @@ impl fmt::Display for Skip {
             Self::PortClash { container, port } => write!(
                 f,
                 "{container} listens on port {port}, which the proxy needs; move it to another"
+            ),
+            Self::TooManyContainers { count } => write!(
+                f,
+                "the pod has {count} containers; up to {CONTAINERS_MAX} are injected"
             ),
             Self::ClassicJob => write!(
                 f,
@@ -213,6 +226,10 @@ pub const SKIPS: &[(&str, &str)] = &[
         "A container listens on 19401, 19402 or 19403.",
     ),
     (
+        "too_many_containers",
+        "There are more than 250 of them: a patch for each could be too much for the API server and for the injector.",
+    ),
+    (
         "classic_job",
         "A classic sidecar never ends, and a Job's pod would not either.",
     ),
@@ -270,6 +287,7 @@ mod tests {
                 container: container(),
                 port: 1,
             },
+            Skip::TooManyContainers { count: 251 },
             Skip::ClassicJob,
             Skip::InvalidAnnotation(invalid()),
         ];

@@ -23,6 +23,9 @@ pub enum MalformedReview {
     /// Not JSON, or not the shape of a review.
     #[error("not an AdmissionReview: {0}")]
     Json(#[source] serde_json::Error),
+    /// So many values that reading them would take more memory than there is.
+    #[error("the review has more than {VALUES_MAX} values, which no pod needs")]
+    TooManyValues,
     /// Another version, or another object.
     #[error("expected kind AdmissionReview of {VERSION}, got kind {kind:?} of {version:?}")]
     Version {
@@ -78,6 +81,9 @@ pub fn answer(
     pod_security: PodSecurity,
     settings: &Settings,
 ) -> Result<Reviewed, MalformedReview> {
+    if has_too_many_values(body) {
+        return Err(MalformedReview::TooManyValues);
+    }
     let review: Review = serde_json::from_slice(body).map_err(MalformedReview::Json)?;
     if review.api_version != VERSION || review.kind != "AdmissionReview" {
         return Err(MalformedReview::Version {
@@ -128,6 +134,24 @@ fn add_outcome(
     Ok(())
 }
 
+/// Counts what separates and opens values, outside of texts: a value takes a hundred times the byte that it may be written in.
+fn has_too_many_values(body: &[u8]) -> bool {
+    let (mut values, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    values > VALUES_MAX
+}
+
+/// Most values of a review. The largest pods that etcd takes have some 75,000, with twenty bytes each.
+const VALUES_MAX: usize = 100_000;
+
 const VERSION: &str = "admission.k8s.io/v1";
 
 #[cfg(test)]
@@ -167,6 +191,21 @@ mod tests {
             assert_eq!(response["uid"], "u-1");
             assert_eq!(response["patch"].is_string(), code == "injected");
             assert_eq!(response["auditAnnotations"]["result"], code);
+        }
+    }
+
+    #[test]
+    fn only_values_count_and_not_what_is_written_in_texts() {
+        let text = "[,{".repeat(VALUES_MAX);
+        for (body, is_too_much) in [
+            (format!("[{}0]", "0,".repeat(VALUES_MAX - 1)), false),
+            (format!("[{}0]", "0,".repeat(VALUES_MAX)), true),
+            ("{".repeat(VALUES_MAX + 1), true),
+            (format!(r#"["{text}"]"#), false),
+            (format!(r#"["\"{text}\\"]"#), false),
+            (format!(r#"["\\",{text}]"#), true),
+        ] {
+            assert_eq!(has_too_many_values(body.as_bytes()), is_too_much);
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `POST /inject/restricted` | one of a namespace whose Pod Security forbids them; the webhook's configuration knows which |
 //! | `GET /metrics`, `/livez`, `/readyz` | on the other port |
 
+mod bodies;
 pub mod certificate;
 pub mod listener;
 pub mod metrics;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use crate::inject::PodSecurity;
 use crate::review;
 use crate::settings::Settings;
+use bodies::{Bodies, Unread};
 use certificate::Served;
 use metrics::Metrics;
 
@@ -33,6 +35,7 @@ use metrics::Metrics;
 #[derive(Debug, Clone)]
 pub struct Webhook {
     settings: Arc<Settings>,
+    bodies: Bodies,
     metrics: Arc<Metrics>,
     served: Arc<Served>,
     retired: Arc<AtomicBool>,
@@ -44,6 +47,7 @@ impl Webhook {
     pub fn new(settings: Settings, metrics: Arc<Metrics>, served: Arc<Served>) -> Self {
         Self {
             settings: Arc::new(settings),
+            bodies: Bodies::new(),
             metrics,
             served,
             retired: Arc::default(),
@@ -94,14 +98,23 @@ impl Webhook {
             tracing::warn!(%status, %reason, "a review was refused");
             (MALFORMED, (status, format!("{reason}\n")).into_response())
         };
-        let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
-            let reason = format!("the body broke off, or has more than {BODY_BYTES_MAX} bytes");
-            return refuse(StatusCode::PAYLOAD_TOO_LARGE, reason);
+        let body = match self.bodies.read(body).await {
+            Ok(body) => body,
+            Err(unread) => return refuse(status(&unread), unread.to_string()),
         };
-        match review::answer(&body, pod_security, &self.settings) {
+        match review::answer(&body.bytes, pod_security, &self.settings) {
             Ok(reviewed) => (reviewed.code, axum::Json(reviewed.answer).into_response()),
             Err(error) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
         }
+    }
+}
+
+fn status(unread: &Unread) -> StatusCode {
+    match unread {
+        Unread::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Unread::BrokenOff(_) => StatusCode::BAD_REQUEST,
+        Unread::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Unread::TooManyLarge => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -122,9 +135,6 @@ async fn readyz(State(webhook): State<Webhook>) -> (StatusCode, &'static str) {
         (StatusCode::OK, "ready\n")
     }
 }
-
-/// Largest review in bytes: etcd takes objects of 1.5 MiB, and a review of an update has two.
-pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// The result, in the metric, of what is no review.
 pub const MALFORMED: &str = "malformed";

@@ -9,7 +9,7 @@
 )]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -212,6 +212,51 @@ fn reviews_are_answered_counted_and_refused_with_a_reason() {
     assert!(metrics.contains("weir_injector_cert_expiry_timestamp_seconds "));
     assert_eq!(webhook.get("/livez").0, 200);
     assert_eq!(webhook.get("/readyz").0, 200);
+}
+
+#[test]
+fn whoever_says_nothing_keeps_nobody_out() {
+    let webhook = Webhook::start();
+    let open = |to| {
+        let silent = TcpStream::connect(to).unwrap();
+        silent.set_read_timeout(Some(PATIENCE)).unwrap();
+        silent
+    };
+    // More than there are places, on both ports; some of them got as far as a handshake.
+    let mut silent: Vec<_> = (0..300).map(|_| open(webhook.reviews)).collect();
+    silent.extend((0..300).map(|_| open(webhook.admin)));
+    let mut greeted: Vec<_> = (0..20).map(|_| webhook.connect(&webhook.trusted)).collect();
+    for stream in &mut greeted {
+        stream.write_all(b"POST /inject HTTP/1.1\r\n").unwrap();
+    }
+    let (status, body) = webhook.post("/inject", &review());
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(webhook.get("/readyz").0, 200);
+    // The first of them went.
+    for place in [0, 300] {
+        let mut byte = [0];
+        assert!(matches!(silent[place].read(&mut byte), Ok(0) | Err(_)));
+    }
+}
+
+#[test]
+fn a_pod_of_thousands_of_containers_is_left_as_it_is() {
+    let webhook = Webhook::start();
+    let container =
+        json!({"name": "a", "terminationMessagePath": "/", "imagePullPolicy": "Always"});
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {"uid": "u", "operation": "CREATE", "kind": {"kind": "Pod"}, "object": {
+            "metadata": {"annotations": {"weir.dev/interception": "env"}},
+            "spec": {"containers": vec![container; 12_000]},
+        }},
+    });
+    let (status, body) = webhook.post("/inject", review.to_string().as_bytes());
+    assert_eq!(status, 200);
+    assert!(
+        body.contains("too_many_containers") && !body.contains("patch"),
+        "{body}"
+    );
 }
 
 #[test]

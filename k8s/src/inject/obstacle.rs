@@ -6,7 +6,7 @@ use control_api::well_known::{ADMIN_PORT, EXPLICIT_PROXY_PORT, OUTBOUND_PORT};
 use super::containers::VOLUMES;
 use crate::options::{INJECT_LABEL, Interception, Options, Placement};
 use crate::pod::Pod;
-use crate::reason::Skip;
+use crate::reason::{CONTAINERS_MAX, Skip};
 
 /// A mesh that redirects connections as we do.
 struct Mesh {
@@ -58,6 +58,10 @@ pub(super) fn before_options(pod: &Pod) -> Result<(), Skip> {
     }
     if pod.is_host_network() {
         return Err(Skip::HostNetwork);
+    }
+    let count = pod.all_containers().count();
+    if count > CONTAINERS_MAX {
+        return Err(Skip::TooManyContainers { count });
     }
     match MESHES.iter().find(|mesh| mesh.has(pod)) {
         Some(mesh) => Err(Skip::OtherMesh { mesh: mesh.name }),
