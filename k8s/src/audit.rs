@@ -42,15 +42,16 @@ pub enum AuditError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// Whether a pod asks for the sidecar is said by its namespace's labels, and those are missing.
-    #[error(
-        "the namespace {namespace} of pod {pod} is not in the input; it is to be the output of `kubectl get namespaces,pods --all-namespaces -o json`"
-    )]
+    #[error("the namespace {namespace} of pod {pod} is not in the input; {EXPECTED}")]
     NoNamespace {
         /// The pod.
         pod: String,
         /// Its namespace.
         namespace: String,
     },
+    /// What kubectl could not say, or something else altogether.
+    #[error("there is no namespace in the input; {EXPECTED}")]
+    Nothing,
     /// A pod is none.
     #[error("{pod}: {source}")]
     Pod {
@@ -60,6 +61,9 @@ pub enum AuditError {
         source: serde_json::Error,
     },
 }
+
+const EXPECTED: &str =
+    "it is to be the output of `kubectl get namespaces,pods --all-namespaces -o json`";
 
 /// A pod could have the sidecar, and does not.
 const NOT_INJECTED: &str = "not_injected";
@@ -78,6 +82,9 @@ pub fn audit(text: &str, settings: &Settings) -> Result<Audit, AuditError> {
     let namespaces: HashMap<&str, &Value> = of_kind("Namespace")
         .map(|namespace| (field(namespace, "/metadata/name"), namespace))
         .collect();
+    if namespaces.is_empty() {
+        return Err(AuditError::Nothing);
+    }
     let mut audit = Audit::default();
     for pod in of_kind("Pod").filter(|pod| !has_ended(pod)) {
         let of = field(pod, "/metadata/namespace");
@@ -299,8 +306,27 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_pods_are_read_as_the_api_server_prints_them() {
+        let mut pod = pod("shop/a");
+        let fields = pod.as_object_mut().unwrap();
+        fields.remove("kind");
+        fields.remove("apiVersion");
+        let pods = json!({"apiVersion": "v1", "kind": "PodList", "items": [pod]});
+        let items = [
+            namespace("shop", &json!({"weir.dev/inject": "enabled"})),
+            pods,
+        ];
+        assert_eq!(codes(&items, "").0, 1);
+    }
+
+    #[test]
     fn an_input_that_says_too_little_is_refused() {
-        let error = audit(&list(&[pod("shop/a")]), &settings("")).unwrap_err();
+        for nothing in ["", "null", "[]", "42", "{kind: List}", "{kind: Deployment}"] {
+            let error = audit(nothing, &settings("")).unwrap_err();
+            assert!(matches!(error, AuditError::Nothing), "{nothing}: {error}");
+        }
+        let other = list(&[namespace("else", &json!({})), pod("shop/a")]);
+        let error = audit(&other, &settings("")).unwrap_err();
         assert!(
             error.to_string().contains("kubectl get namespaces,pods"),
             "{error}"

@@ -114,15 +114,34 @@ pub fn inject_manifest(
 pub(crate) fn objects(text: &str) -> Result<Vec<Value>, ManifestError> {
     let mut all = Vec::new();
     for (number, document) in (1..).zip(documents(text)) {
-        let mut object = document
+        let object = document
             .parse()
             .map_err(|source| ManifestError::Document { number, source })?;
-        match object.get_mut("items").map(Value::take) {
-            Some(Value::Array(items)) if field(&object, "/kind") == "List" => all.extend(items),
-            _ => all.push(object),
-        }
+        flatten(object, &mut all);
     }
     Ok(all)
+}
+
+/// An object, or those of a list. The objects of a `PodList` need not say that they are pods. Lists are no deeper in each other
+/// than readers follow.
+fn flatten(mut object: Value, all: &mut Vec<Value>) {
+    let kind = field(&object, "/kind")
+        .strip_suffix("List")
+        .map(str::to_owned);
+    let Some((kind, Value::Array(items))) =
+        kind.and_then(|kind| Some((kind, object.get_mut("items")?.take())))
+    else {
+        return all.push(object);
+    };
+    let version = field(&object, "/apiVersion").to_owned();
+    for mut item in items {
+        if let (Some(item), false) = (item.as_object_mut(), kind.is_empty()) {
+            item.entry("kind").or_insert_with(|| kind.clone().into());
+            item.entry("apiVersion")
+                .or_insert_with(|| version.clone().into());
+        }
+        flatten(item, all);
+    }
 }
 
 struct Injection<'a> {

@@ -1,5 +1,6 @@
 //! Splits a stream into its documents, and keeps their text.
 
+use serde::de::Error as _;
 use serde_json::Value;
 
 /// One document of a stream, with the line that separates it from the one before.
@@ -43,9 +44,26 @@ fn is_separator(text: &str) -> bool {
 impl<'a> Document<'a> {
     /// The value, with YAML's merges (`<<`) done.
     pub(super) fn parse(self) -> Result<Value, serde_yaml_ng::Error> {
+        if self.form() == Form::Json {
+            match serde_json::from_str(self.text) {
+                Ok(value) => return Ok(value),
+                // YAML's reader takes for ever over what is nested as deep as that.
+                Err(error) if self.is_deep() => return Err(serde_yaml_ng::Error::custom(error)),
+                // YAML that only looks like JSON.
+                Err(_) => {}
+            }
+        }
         let mut value: serde_yaml_ng::Value = serde_yaml_ng::from_str(self.text)?;
         value.apply_merge()?;
         serde_yaml_ng::from_value(value)
+    }
+
+    fn is_deep(self) -> bool {
+        self.text
+            .bytes()
+            .filter(|byte| matches!(byte, b'{' | b'['))
+            .count()
+            > NESTED_MAX
     }
 
     /// The line that it begins with, if that is a separator.
@@ -65,6 +83,9 @@ impl<'a> Document<'a> {
     }
 }
 
+/// Brackets beyond which broken JSON is not tried as YAML. JSON's reader follows 128.
+const NESTED_MAX: usize = 128;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +103,16 @@ mod tests {
             assert_eq!(texts.concat(), stream);
             assert_eq!(texts.len(), count, "{stream}");
         }
+    }
+
+    #[test]
+    fn json_yaml_that_looks_like_it_and_endless_nesting_are_told_apart() {
+        let parse = |text: &str| Document { text }.parse();
+        let value = serde_json::json!({"a": [1]});
+        assert_eq!(parse(r#"{"a": [1]}"#).unwrap(), value);
+        assert_eq!(parse("{a: [1]}").unwrap(), value);
+        let error = parse(&r#"{"a":"#.repeat(100_000)).unwrap_err();
+        assert!(error.to_string().contains("recursion limit"), "{error}");
     }
 
     #[test]
