@@ -14,4 +14,5 @@ mod one_pod;
 mod pod;
 mod push;
 mod save;
+mod watch;
 mod weirctl;

@@ -11,6 +11,7 @@ use control_api::view::{Connection, Decision, DecisionFilter, Destination, Origi
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// A policy that limits a destination to so many calls.
 pub(crate) fn policy(limit: u32) -> String {
@@ -25,6 +26,7 @@ pub(crate) const BAD_LIMIT: u32 = 1;
 /// A proxy whose destination has some more calls each time that one looks.
 struct Counting {
     store: Arc<Store>,
+    began: Arc<Mutex<Instant>>,
     calls_a_look: Arc<AtomicU64>,
     answered: AtomicU64,
     failed: AtomicU64,
@@ -32,7 +34,9 @@ struct Counting {
 
 impl Introspect for Counting {
     fn status(&self) -> Status {
+        let uptime = self.began.lock().unwrap().elapsed();
         Status {
+            uptime_ms: uptime.as_millis().try_into().unwrap(),
             policy: self.store.status(),
             ..Status::default()
         }
@@ -72,6 +76,7 @@ pub(crate) struct Pod {
     pub(crate) manifest: Mutex<Value>,
     pub(crate) socket: PathBuf,
     pub(crate) store: Arc<Store>,
+    began: Arc<Mutex<Instant>>,
     pub(crate) calls_a_look: Arc<AtomicU64>,
     served: JoinHandle<()>,
     _dir: TempDir,
@@ -89,8 +94,10 @@ impl Pod {
         let socket = dir.path().join("control.sock");
         let (store, _) = Store::open(Sources::default());
         let calls_a_look = Arc::new(AtomicU64::new(100));
+        let began = Arc::new(Mutex::new(Instant::now()));
         let proxy = Arc::new(Counting {
             store: Arc::clone(&store),
+            began: Arc::clone(&began),
             calls_a_look: Arc::clone(&calls_a_look),
             answered: AtomicU64::default(),
             failed: AtomicU64::default(),
@@ -114,6 +121,7 @@ impl Pod {
             manifest: Mutex::new(manifest),
             socket,
             store,
+            began,
             calls_a_look,
             served: tokio::spawn(server.serve(std::future::pending())),
             _dir: dir,
@@ -124,6 +132,11 @@ impl Pod {
     pub(crate) fn runs(&self) -> (u32, u64) {
         let active = self.store.current();
         (active.policy.defaults().admission.limit, active.revision)
+    }
+
+    /// The proxy starts again, with the policy that it had.
+    pub(crate) fn starts_again(&self) {
+        *self.began.lock().unwrap() = Instant::now();
     }
 
     /// Somebody else writes the policy.

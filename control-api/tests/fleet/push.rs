@@ -123,15 +123,17 @@ async fn a_canary_whose_calls_fail_is_rolled_back_and_the_others_are_left_alone(
 }
 
 #[tokio::test]
-async fn a_later_batch_whose_calls_fail_takes_the_whole_push_back() {
+async fn a_later_batch_that_fares_worse_takes_the_whole_push_back() {
     let running = Running::start(&["a", "b"]).await;
     running.file("p.yaml", &policy(8));
-    // Somebody breaks the second pod right after it was written.
+    // The second pod starts again right after it was written, and is written by another before it goes back.
     let cluster = Arc::clone(&running.cluster);
     running.cluster.before_exec(move |pod, words| {
-        let watched = cluster.pod("b").runs() == (8, 2) && words[0] == "destinations";
-        if pod == "b" && watched {
-            cluster.pod("b").write(BAD_LIMIT);
+        let is_written = pod == "b" && cluster.pod("b").runs() == (8, 2);
+        match words[0].as_str() {
+            "destinations" if is_written => cluster.pod("b").starts_again(),
+            "rollback" if is_written => cluster.pod("b").write(5),
+            _ => {}
         }
         After::Runs
     });

@@ -1,6 +1,6 @@
 //! The `ConfigMap` that pods start from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -71,9 +71,10 @@ async fn one_that_cannot_be_written_stops_the_push_before_it_begins() {
     running.file("p.yaml", &policy(8));
     let cluster = &running.cluster;
     cluster.write_config_map("weir-policy", &json!({"policy.yaml": "old"}));
-    let mut maps = cluster.config_maps.lock().unwrap();
-    maps.get_mut("weir-policy").unwrap()["immutable"] = true.into();
-    drop(maps);
+    let immutable = |maps: &mut BTreeMap<String, Value>| {
+        maps.get_mut("weir-policy").unwrap()["immutable"] = true.into();
+    };
+    immutable(&mut cluster.config_maps.lock().unwrap());
     let said = run(&running, "push -l app=checkout --save {}/p.yaml").await;
     assert!(
         said.code == 1 && said.err.contains("ConfigMap weir-policy is immutable"),

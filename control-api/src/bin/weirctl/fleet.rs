@@ -6,6 +6,7 @@
 mod arguments;
 mod cluster;
 mod exec;
+mod life;
 mod names;
 mod one_pod;
 mod plan;

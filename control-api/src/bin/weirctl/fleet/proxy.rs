@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use control_api::view::{Applied, Destination, Status};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use serde_json::Value;
+use tokio::time::{Instant, timeout};
 
 use super::cluster::Cluster;
 use super::exec;
+use super::life::Life;
 use super::target;
 use super::traffic::Traffic;
 use crate::Failure;
@@ -40,6 +42,22 @@ impl Proxy<'_> {
     pub(super) async fn traffic(&self) -> Result<Traffic, Trouble> {
         let destinations: Vec<Destination> = self.ask(&["destinations"], None).await?;
         Ok(Traffic::of(&destinations))
+    }
+
+    /// How its calls have ended, and after that how long it runs and what.
+    pub(super) async fn look(&self) -> Result<(Traffic, Life), Trouble> {
+        // In this order: a revision that is in force afterwards was so for all that was counted.
+        let traffic = self.traffic().await?;
+        let asked = Instant::now();
+        let status = self.status().await?;
+        Ok((traffic, Life::of(&status, asked, Instant::now())))
+    }
+
+    /// The policy of a revision, as one may apply it.
+    pub(super) async fn policy(&self, revision: u64) -> Result<String, Trouble> {
+        let revision = revision.to_string();
+        let policy: Value = self.ask(&["get", "--revision", &revision], None).await?;
+        Ok(policy.to_string())
     }
 
     /// Replaces revision `expected`.
@@ -81,10 +99,17 @@ impl Proxy<'_> {
             Err(_) => "it did not answer in time".to_owned(),
         };
         // A pod that ends takes its execs along, in whatever words.
-        match self.cluster.pod(self.pod).await {
-            Ok(pod) if target::is_gone(self.uid, pod.as_ref()) => Err(Trouble::Gone),
-            _ => Err(Trouble::Failed(trouble)),
+        if self.is_gone().await {
+            Err(Trouble::Gone)
+        } else {
+            Err(Trouble::Failed(trouble))
         }
+    }
+
+    /// Whether the pod is no more, as far as anybody can tell; another may have its name.
+    pub(super) async fn is_gone(&self) -> bool {
+        let pod = self.cluster.pod(self.pod).await;
+        pod.is_ok_and(|pod| target::is_gone(self.uid, pod.as_ref()))
     }
 
     async fn run(

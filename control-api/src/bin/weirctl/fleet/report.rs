@@ -64,6 +64,9 @@ pub(super) struct Row {
     /// How the pod's calls had ended when the push began.
     #[serde(skip)]
     pub(super) start: Traffic,
+    /// The policy that was in force at the start, if the push may go back: a proxy that starts again forgets it.
+    #[serde(skip)]
+    pub(super) policy: String,
 }
 
 impl Row {
@@ -76,6 +79,7 @@ impl Row {
             result: PodResult::NotReached,
             detail: String::new(),
             start: Traffic::default(),
+            policy: String::new(),
         }
     }
 
@@ -112,6 +116,10 @@ impl Rows {
         rows.filter(|(_, row)| is_one(row))
             .map(|(place, _)| place)
             .collect()
+    }
+
+    pub(super) fn results(&self) -> Vec<PodResult> {
+        self.0.borrow().iter().map(|row| row.result).collect()
     }
 
     pub(super) fn into_inner(self) -> Vec<Row> {

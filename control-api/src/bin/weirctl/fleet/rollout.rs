@@ -1,10 +1,12 @@
 //! Brings a policy to pods, batch by batch, and goes back when calls end worse.
 //!
 //! Every pod is read first; the revision found then is the only one that is replaced, however long the push takes. Before
-//! the first batch and after each, calls are counted for as long ([`verdict`](super::verdict) compares). The first batch
-//! that fails ends the push; one whose calls end worse takes all pods of this push back.
+//! the first batch and after each, calls are counted for as long ([`watch`]). The first batch that fails, or of which no
+//! pod is left, ends the push ([`proof`]); one that fares worse takes all pods of this push back.
 
+mod proof;
 mod steps;
+mod watch;
 
 use std::cell::RefCell;
 use std::io::Write as _;
@@ -12,17 +14,16 @@ use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::PushArguments;
 use super::cluster::Cluster;
 use super::plan::batches;
 use super::proxy::Trouble;
 use super::report::{PodResult, Row, Rows, pods};
-use super::traffic::Traffic;
-use super::verdict::{CALLS_MIN, Verdict, judge};
 use crate::output::{Output, printable};
 use steps::end_badly;
+use watch::{Look, Looks};
 
 /// A push under way.
 #[derive(Debug)]
@@ -89,24 +90,14 @@ impl<'a> Rollout<'a> {
             ));
             self.batch(batch, watch).await?;
         }
-        let failed = self
-            .rows
-            .places(|row| row.result == PodResult::Failed)
-            .len();
-        if failed > 0 {
-            return Err(format!(
-                "{} could not be asked, and nothing was written there",
-                pods(failed)
-            ));
-        }
-        Ok(())
+        proof::of_push(&self.rows.results())
     }
 
     async fn batch(&self, batch: &[usize], watch: Duration) -> Result<(), Stopped> {
         let at_push = if watch.is_zero() {
             Looks::default()
         } else {
-            self.traffic(batch).await
+            self.look(batch).await
         };
         for (place, why) in at_push.silent {
             // What cannot be watched is not changed.
@@ -119,18 +110,7 @@ impl<'a> Rollout<'a> {
             self.for_each(&self.changed(batch), |place| self.wait(place, deadline))
                 .await;
         }
-        let is_failed = |place: &&usize| {
-            self.rows
-                .get(**place)
-                .is_some_and(|row| row.result == PodResult::Failed)
-        };
-        let failed = batch.iter().filter(is_failed).count();
-        if failed > 0 {
-            return Err(format!(
-                "{} of this batch failed; those that were written keep the new policy",
-                pods(failed)
-            ));
-        }
+        proof::of_batch(&self.results(batch))?;
         // Whose policy did not change, nobody has to look at.
         let at_push: Vec<Look> = at_push
             .seen
@@ -147,76 +127,13 @@ impl<'a> Rollout<'a> {
                 .await;
             return Err(why);
         }
-        Ok(())
+        // Pods that were deleted meanwhile, or written by others, are no proof.
+        proof::of_batch(&self.results(batch))
     }
 
-    /// Looks at a batch until the time is over; the error says what rose.
-    async fn watch(&self, at_push: &[Look], watch: Duration) -> Result<(), Stopped> {
-        self.tell(&format!(
-            "watching for {watch:?} how the calls of {} end",
-            pods(at_push.len())
-        ));
-        let places: Vec<usize> = at_push.iter().map(|look| look.place).collect();
-        let end = Instant::now() + watch;
-        loop {
-            sleep_until(end.min(Instant::now() + PERIOD)).await;
-            let is_over = Instant::now() >= end;
-            let now = self.traffic(&self.changed(&places)).await;
-            let (mut before, mut after) = (Traffic::default(), Traffic::default());
-            for look in &now.seen {
-                let then = at_push.iter().find(|then| then.place == look.place);
-                if let (Some(then), Some(row)) = (then, self.rows.get(look.place)) {
-                    before.add(&then.traffic.since(&row.start));
-                    after.add(&look.traffic.since(&then.traffic));
-                }
-            }
-            match judge(&before, &after) {
-                Verdict::Risen(rise) => return Err(rise.to_string()),
-                Verdict::TooFew { before, after } if is_over => {
-                    self.notes.borrow_mut().push(format!(
-                        "too few calls to compare ({before} before, {after} after; {CALLS_MIN} are needed): nobody knows \
-                         whether {} fare as well as before",
-                        pods(now.seen.len())
-                    ));
-                }
-                Verdict::TooFew { .. } | Verdict::Steady => {}
-            }
-            match now
-                .silent
-                .first()
-                .and_then(|(place, why)| Some((self.rows.get(*place)?, why)))
-            {
-                Some((row, why)) if is_over => {
-                    return Err(format!(
-                        "{} does not answer since it was written: {why}",
-                        row.pod
-                    ));
-                }
-                None if is_over => return Ok(()),
-                Some(_) | None => {}
-            }
-        }
-    }
-
-    /// What those count now that answer; those that are gone are noted so.
-    async fn traffic(&self, places: &[usize]) -> Looks {
-        let looks = RefCell::new(Looks::default());
-        let found = &looks;
-        let look = |place| async move {
-            let Some(row) = self.rows.get(place) else {
-                return;
-            };
-            match self.proxy(&row).traffic().await {
-                Ok(traffic) => found.borrow_mut().seen.push(Look { place, traffic }),
-                Err(Trouble::Gone) => self
-                    .rows
-                    .change(place, |row| end_badly(row, Trouble::Gone, "")),
-                Err(Trouble::Failed(why)) => found.borrow_mut().silent.push((place, why)),
-                Err(Trouble::Stale) => {}
-            }
-        };
-        self.for_each(places, look).await;
-        looks.into_inner()
+    fn results(&self, places: &[usize]) -> Vec<PodResult> {
+        let rows = places.iter().filter_map(|place| self.rows.get(*place));
+        rows.map(|row| row.result).collect()
     }
 
     /// Those of the places whose policy this push has changed.
@@ -244,21 +161,5 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// What a pod had counted at one time.
-#[derive(Debug)]
-struct Look {
-    place: usize,
-    traffic: Traffic,
-}
-
-/// What several had counted, and why others did not say.
-#[derive(Debug, Default)]
-struct Looks {
-    seen: Vec<Look>,
-    silent: Vec<(usize, String)>,
-}
-
 /// Most pods that are asked at a time: each is a connection to the API server.
 const AT_A_TIME_MAX: usize = 16;
-/// Time between two looks at a batch: a rise is acted upon before the watch is over.
-const PERIOD: Duration = Duration::from_secs(5);

@@ -11,27 +11,28 @@ use super::super::traffic::Traffic;
 use super::Rollout;
 
 impl Rollout<'_> {
-    /// Reads the revision in force, and how calls have ended so far.
-    pub(super) async fn read(&self, place: usize, with_traffic: bool) {
+    /// Reads the revision in force, and if the pod is to be watched, what else that takes.
+    pub(super) async fn read(&self, place: usize, is_watched: bool) {
         let Some(row) = self.rows.get(place) else {
             return;
         };
         let read = async {
             let proxy = self.proxy(&row);
             let revision = proxy.status().await?.policy.revision.revision;
-            let start = if with_traffic {
-                proxy.traffic().await?
+            let (start, policy) = if is_watched {
+                (proxy.traffic().await?, proxy.policy(revision).await?)
             } else {
-                Traffic::default()
+                (Traffic::default(), String::new())
             };
-            Ok((revision, start))
+            Ok((revision, start, policy))
         };
         let read: Result<_, Trouble> = read.await;
         self.rows.change(place, |row| match read {
-            Ok((revision, start)) => {
+            Ok((revision, start, policy)) => {
                 row.before = Some(revision);
                 row.after = Some(revision);
                 row.start = start;
+                row.policy = policy;
             }
             Err(trouble) => end_badly(row, trouble, "nothing was written"),
         });
@@ -132,7 +133,14 @@ impl Rollout<'_> {
         self.rows.change(place, |row| {
             row.ends(PodResult::Unknown, "interrupted while it was rolled back");
         });
-        let rolled_back = self.proxy(&row).roll_back(before, after).await;
+        let proxy = self.proxy(&row);
+        let deadline = Instant::now() + BACK_TIME_MAX;
+        let mut rolled_back = proxy.roll_back(before, after).await;
+        // A proxy that started again has no earlier revisions, and one that is about to does not answer yet.
+        while matches!(rolled_back, Err(Trouble::Failed(_))) && Instant::now() < deadline {
+            sleep(PAUSE).await;
+            rolled_back = proxy.apply(&row.policy, after, false).await;
+        }
         self.rows.change(place, |row| match rolled_back {
             Ok(applied) => {
                 row.after = Some(applied.revision);
@@ -166,5 +174,7 @@ pub(super) fn end_badly(row: &mut Row, trouble: Trouble, if_stale: &str) {
     }
 }
 
-/// Time between two questions whether a revision is in force.
+/// How long it is tried to give a pod the policy back that it had.
+const BACK_TIME_MAX: Duration = Duration::from_secs(5);
+/// Time between two tries, or two questions whether a revision is in force.
 const PAUSE: Duration = Duration::from_millis(500);
