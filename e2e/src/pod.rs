@@ -3,6 +3,8 @@
 //! Both namespaces belong to a process each, which ends with the test, however that ends; the cable goes with them. The
 //! host's own network is not touched.
 
+pub mod calls;
+
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -3,94 +3,14 @@
 //! The rules are the kernel's, the proxy runs as its user, the application beside it, and servers are at the other end of
 //! a cable.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use e2e::dns::NameServer;
 use e2e::http1::Connection;
-use e2e::inside::Inside;
+use e2e::pod::calls::{
+    UID, assert_left_alone, assert_refused_at_once, assert_taken, call, connections, dial, listed,
+    node, serve,
+};
 use e2e::pod::{NODE, POD, PROXY_UID, Pod, addr, ok};
-use e2e::scripted::Server;
 use e2e::{binaries, process, wait};
-use serde_json::{Value, json};
-use tokio::time::Instant;
-
-/// An application's user.
-const UID: &str = "1000";
-
-/// Serves on every address of a namespace, and says what arrived: from where, and with what of weir's.
-fn serve(inside: &Inside, port: u16) -> Server {
-    let listener = inside.bind(addr("::", port)).expect("a port of our own");
-    Server::over(listener, |stream, _| {
-        let peer = stream.peer_addr().expect("it is connected").ip();
-        let mut connection = Connection::over(stream);
-        while let Ok(request) = connection.request() {
-            let told = json!({
-                "peer": peer.to_canonical(),
-                "id": request.header("x-request-id"),
-                "attempt": request.header("x-weir-attempt"),
-            });
-            let text = told.to_string();
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
-            if connection.send(head + &text).is_err() {
-                return;
-            }
-        }
-    })
-}
-
-/// A call over an open connection; what the server saw of it.
-fn call(connection: &mut Connection) -> Value {
-    connection.get("a", "/").expect("an answer").json()
-}
-
-/// A call on a connection of its own, which is still open.
-fn dial(inside: &Inside, to: SocketAddr) -> (Connection, Value) {
-    let stream = inside
-        .connect(to)
-        .unwrap_or_else(|error| panic!("{to}: {error}"));
-    let mut connection = Connection::over(stream);
-    let seen = call(&mut connection);
-    (connection, seen)
-}
-
-fn assert_taken(inside: &Inside, to: SocketAddr) {
-    let (_connection, seen) = dial(inside, to);
-    assert!(seen["id"].is_string(), "{to} was not taken: {seen}");
-}
-
-fn assert_left_alone(inside: &Inside, to: SocketAddr) {
-    let (_connection, seen) = dial(inside, to);
-    assert!(seen["id"].is_null(), "{to} was taken: {seen}");
-}
-
-fn assert_refused_at_once(inside: &Inside, to: SocketAddr) {
-    let begun = Instant::now();
-    let error = inside.connect(to).expect_err("nobody listens");
-    assert!(error.to_string().contains("refused"), "{to}: {error}");
-    assert!(begun.elapsed() < Duration::from_secs(1), "{to}");
-}
-
-/// What the proxy says of the application's connections.
-fn connections(pod: &Pod) -> Vec<Value> {
-    let all = pod.read("/v1/connections");
-    all["items"].as_array().expect("a list").clone()
-}
-
-/// What it says of the one to this destination.
-fn listed(pod: &Pod, to: SocketAddr) -> Value {
-    let mut all = connections(pod);
-    let found = all
-        .iter()
-        .position(|one| one["destination"] == to.to_string());
-    let found = found.unwrap_or_else(|| panic!("{to} is not among {all:?}"));
-    all.swap_remove(found)
-}
-
-/// The same port of the node, by each of its addresses.
-fn node(port: u16) -> [SocketAddr; 2] {
-    NODE.map(|ip| addr(ip, port))
-}
 
 #[test]
 #[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
@@ -362,114 +282,6 @@ fn a_pods_hundred_ports_are_enough_for_ninety_connections_to_each_of_two_servers
         let count = all.iter().filter(|one| one["destination"] == to).count();
         assert_eq!(count, 90, "{to}");
     }
-}
-
-#[test]
-#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
-fn a_pods_network_may_be_without_ipv6() {
-    let pod = Pod::new();
-    let (_server, server) = pod.server();
-    let _serving = serve(&server, 8000);
-    pod.in_pod(
-        "for name in all default lo eth0; do echo 1 > /proc/sys/net/ipv6/conf/$name/disable_ipv6; done",
-    );
-    let done = pod.redirect(&[]);
-    ok(&done);
-    assert!(done.stdout.contains("IPv6: not in use"), "{done:?}");
-    let _proxy = pod.proxy();
-    let (_application, application) = pod.user(UID);
-    assert_taken(&application, addr(NODE[0], 8000));
-    ok(&pod.redirect(&["--verify"]));
-}
-
-#[test]
-#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
-fn a_pods_init_step_may_run_again_at_any_time() {
-    let pod = Pod::new();
-    let (_server, server) = pod.server();
-    let _serving = serve(&server, 8000);
-    ok(&pod.redirect(&[]));
-    let _proxy = pod.proxy();
-    let (_application, application) = pod.user(UID);
-    let (mut connection, seen) = dial(&application, addr(NODE[0], 8000));
-    assert!(seen["id"].is_string(), "{seen}");
-    for _ in 0..3 {
-        ok(&pod.redirect(&[]));
-        assert!(
-            call(&mut connection)["id"].is_string(),
-            "an open connection stays"
-        );
-        for to in node(8000) {
-            assert_taken(&application, to);
-        }
-    }
-}
-
-/// The rules as a text for `nft`, as a CNI plug-in or an administrator may install them.
-const RULES_OF_OTHERS: &str = "nft -f - <<'RULES'
-table inet TABLE {
-  set skip4 { type ipv4_addr; flags interval; elements = { 169.254.169.254 } }
-  set skip6 { type ipv6_addr; flags interval; }
-  set skipports { type inet_service; flags interval; elements = { 3306 } }
-  chain output {
-    type nat hook output priority -100; policy accept;
-    meta l4proto != tcp return
-    meta skuid 19400 return
-    oifname \"lo\" return
-    fib daddr type local return
-    tcp dport @skipports return
-    ip daddr @skip4 return
-    ip6 daddr @skip6 return
-    meta l4proto tcp counter redirect to :19401
-  }
-}
-RULES";
-
-#[test]
-#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
-fn a_pods_rules_of_others_are_proven_and_their_absence_is_told() {
-    let pod = Pod::new();
-    let (_server, server) = pod.server();
-    let _serving = serve(&server, 8000);
-    // Whoever only looks needs no rights.
-    let nobody = ["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups"];
-    for done in [
-        pod.redirect_by(&nobody, &["--verify"]),
-        pod.redirect(&["--verify"]),
-    ] {
-        assert!(!done.status.success(), "there are no rules yet");
-        let told = &done.stderr;
-        assert!(told.contains("did not land on port 19401"), "{told}");
-    }
-    for table in ["weir", "of_others"] {
-        pod.in_pod(&RULES_OF_OTHERS.replace("TABLE", table));
-        ok(&pod.redirect(&["--verify"]));
-        ok(&pod.redirect_by(&nobody, &["--verify"]));
-        pod.in_pod(&format!("nft delete table inet {table}"));
-    }
-    pod.in_pod(&RULES_OF_OTHERS.replace("TABLE", "of_others"));
-    let _proxy = pod.proxy();
-    ok(&pod.redirect_by(&nobody, &["--verify"]));
-    let (_application, application) = pod.user(UID);
-    for to in node(8000) {
-        assert_taken(&application, to);
-    }
-}
-
-#[test]
-#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
-fn a_pods_init_step_needs_one_capability_and_nothing_to_write_to() {
-    let pod = Pod::new();
-    let script = "mount -o remount,bind,ro /; ! touch /weir-must-not-write 2>/dev/null
-        exec setpriv --bounding-set=-all,+net_admin --inh-caps=-all --no-new-privs \"$@\"";
-    let container = ["unshare", "--mount", "sh", "-ec", script, "sh"];
-    ok(&pod.redirect_by(&container, &[]));
-    ok(&pod.redirect_by(&container, &["--verify"]));
-    let without = script.replace(",+net_admin", "");
-    let container = ["unshare", "--mount", "sh", "-ec", &without, "sh"];
-    let done = pod.redirect_by(&container, &[]);
-    assert!(!done.status.success(), "{done:?}");
-    assert!(done.stderr.contains("NET_ADMIN"), "{done:?}");
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! `weir redirect` as the init step of a pod: with few rights, again at any time, and beside others' rules.
+
+use e2e::pod::calls::{UID, assert_taken, call, dial, node, serve};
+use e2e::pod::{NODE, Pod, addr, ok};
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_network_may_be_without_ipv6() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    pod.in_pod(
+        "for name in all default lo eth0; do echo 1 > /proc/sys/net/ipv6/conf/$name/disable_ipv6; done",
+    );
+    let done = pod.redirect(&[]);
+    ok(&done);
+    assert!(done.stdout.contains("IPv6: not in use"), "{done:?}");
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    assert_taken(&application, addr(NODE[0], 8000));
+    ok(&pod.redirect(&["--verify"]));
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_init_step_may_run_again_at_any_time() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    let (mut connection, seen) = dial(&application, addr(NODE[0], 8000));
+    assert!(seen["id"].is_string(), "{seen}");
+    for _ in 0..3 {
+        ok(&pod.redirect(&[]));
+        assert!(
+            call(&mut connection)["id"].is_string(),
+            "an open connection stays"
+        );
+        for to in node(8000) {
+            assert_taken(&application, to);
+        }
+    }
+}
+
+/// The rules as a text for `nft`, as a CNI plug-in or an administrator may install them.
+const RULES_OF_OTHERS: &str = "nft -f - <<'RULES'
+table inet TABLE {
+  set skip4 { type ipv4_addr; flags interval; elements = { 169.254.169.254 } }
+  set skip6 { type ipv6_addr; flags interval; }
+  set skipports { type inet_service; flags interval; elements = { 3306 } }
+  chain output {
+    type nat hook output priority -100; policy accept;
+    meta l4proto != tcp return
+    meta skuid 19400 return
+    oifname \"lo\" return
+    fib daddr type local return
+    tcp dport @skipports return
+    ip daddr @skip4 return
+    ip6 daddr @skip6 return
+    meta l4proto tcp counter redirect to :19401
+  }
+}
+RULES";
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_rules_of_others_are_proven_and_their_absence_is_told() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    // Whoever only looks needs no rights.
+    let nobody = ["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups"];
+    for done in [
+        pod.redirect_by(&nobody, &["--verify"]),
+        pod.redirect(&["--verify"]),
+    ] {
+        assert!(!done.status.success(), "there are no rules yet");
+        let told = &done.stderr;
+        assert!(told.contains("did not land on port 19401"), "{told}");
+    }
+    for table in ["weir", "of_others"] {
+        pod.in_pod(&RULES_OF_OTHERS.replace("TABLE", table));
+        ok(&pod.redirect(&["--verify"]));
+        ok(&pod.redirect_by(&nobody, &["--verify"]));
+        pod.in_pod(&format!("nft delete table inet {table}"));
+    }
+    pod.in_pod(&RULES_OF_OTHERS.replace("TABLE", "of_others"));
+    let _proxy = pod.proxy();
+    ok(&pod.redirect_by(&nobody, &["--verify"]));
+    let (_application, application) = pod.user(UID);
+    for to in node(8000) {
+        assert_taken(&application, to);
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_init_step_needs_one_capability_and_nothing_to_write_to() {
+    let pod = Pod::new();
+    let script = "mount -o remount,bind,ro /; ! touch /weir-must-not-write 2>/dev/null
+        exec setpriv --bounding-set=-all,+net_admin --inh-caps=-all --no-new-privs \"$@\"";
+    let container = ["unshare", "--mount", "sh", "-ec", script, "sh"];
+    ok(&pod.redirect_by(&container, &[]));
+    ok(&pod.redirect_by(&container, &["--verify"]));
+    let without = script.replace(",+net_admin", "");
+    let container = ["unshare", "--mount", "sh", "-ec", &without, "sh"];
+    let done = pod.redirect_by(&container, &[]);
+    assert!(!done.status.success(), "{done:?}");
+    assert!(done.stderr.contains("NET_ADMIN"), "{done:?}");
+}
