@@ -218,6 +218,10 @@ async fn a_pod_that_falls_silent_under_its_new_policy_ends_the_push() {
         "{said:?}"
     );
     assert_eq!(said.results(), ["a 1 2 failed", "b 1 1 not-reached"]);
+    assert!(
+        said.out.contains("not rolled back") && !said.out.contains("too few calls"),
+        "{said:?}"
+    );
 }
 
 #[tokio::test]

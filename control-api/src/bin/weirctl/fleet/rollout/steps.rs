@@ -149,6 +149,13 @@ impl Rollout<'_> {
                     format!("to the policy of {before}: {why}"),
                 );
             }
+            // A proxy that ends again and again does so under the new policy, which it keeps on its disk.
+            Err(Trouble::Failed(trouble)) => row.ends(
+                PodResult::Failed,
+                format!(
+                    "not rolled back: {trouble}; it has the new policy until it is deleted, or given another (weirctl --pod)"
+                ),
+            ),
             Err(trouble) => end_badly(
                 row,
                 trouble,

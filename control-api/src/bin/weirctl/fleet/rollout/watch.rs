@@ -50,28 +50,30 @@ impl Rollout<'_> {
             if left.is_empty() {
                 return Ok(());
             }
-            match judge(&before, &after) {
-                Verdict::Risen(rise) => return Err(rise.to_string()),
-                Verdict::TooFew { before, after } if is_over => {
-                    self.notes.borrow_mut().push(format!(
-                        "too few calls to compare ({before} before, {after} after; {CALLS_MIN} are needed): nobody knows \
-                         whether {} fare as well as before",
-                        pods(left.len())
-                    ));
-                }
-                Verdict::TooFew { .. } | Verdict::Steady => {}
+            let verdict = judge(&before, &after);
+            if let Verdict::Risen(rise) = verdict {
+                return Err(rise.to_string());
+            }
+            if !is_over {
+                continue;
             }
             let silent = now.silent.first();
-            match silent.and_then(|(place, why)| Some((self.rows.get(*place)?, why))) {
-                Some((row, why)) if is_over => {
-                    return Err(format!(
-                        "{} does not answer since it was written: {why}",
-                        row.pod
-                    ));
-                }
-                None if is_over => return Ok(()),
-                Some(_) | None => {}
+            if let Some((row, why)) =
+                silent.and_then(|(place, why)| Some((self.rows.get(*place)?, why)))
+            {
+                return Err(format!(
+                    "{} does not answer since it was written: {why}",
+                    row.pod
+                ));
             }
+            if let Verdict::TooFew { before, after } = verdict {
+                self.notes.borrow_mut().push(format!(
+                    "too few calls to compare ({before} before, {after} after; {CALLS_MIN} are needed): nobody knows whether \
+                     {} fare as well as before",
+                    pods(left.len())
+                ));
+            }
+            return Ok(());
         }
     }
 
