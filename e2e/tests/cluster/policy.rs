@@ -1,10 +1,12 @@
 //! Policies of running pods: by ConfigMap, and pushed in steps that go back when calls fail.
 
+use std::io::Write as _;
+use std::process::Command;
 use std::time::Duration;
 
 use e2e::cluster::namespace::Namespace;
 use e2e::cluster::{SOON, run_with_input, until};
-use e2e::process::Finished;
+use e2e::process::{Finished, Process};
 
 /// Pods that call over HTTP/2 all the time, each on one connection.
 fn callers(shop: &Namespace, replicas: u32) -> Vec<String> {
@@ -169,6 +171,41 @@ fn a_push_that_makes_calls_fail_goes_back_after_its_canary() {
             "{pod} has the old policy: {text}"
         );
     }
+}
+
+#[test]
+#[ignore = "needs a cluster: .ci/run cluster"]
+fn a_canary_that_is_deleted_while_it_is_watched_is_no_proof() {
+    let shop = Namespace::injected("weir-deleted");
+    shop.shop(&["stock"]);
+    callers(&shop, 2);
+    let mut policy = tempfile::NamedTempFile::new().expect("a temporary file");
+    policy
+        .write_all(b"version: weir/v1\ndefaults: {admission: {limit: 64}}\n")
+        .expect("a temporary file");
+    let mut command = Command::new(e2e::binaries::weirctl());
+    command
+        .args([
+            "push",
+            "--namespace",
+            shop.name(),
+            "--selector",
+            "app=caller",
+        ])
+        .args(["--canary", "1", "--watch", "8s", "--save"])
+        .arg(policy.path());
+    let mut push = Process::spawn("push", &mut command);
+    push.line_after("watching for", SOON);
+    shop.kubectl(&["delete", "pods", "--selector", "app=caller", "--wait=false"]);
+    let status = push.wait(SOON);
+    let text = push.output();
+    assert_eq!(status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("no pod of this batch is left") && text.contains("not reached"),
+        "{text}"
+    );
+    let saved = shop.try_kubectl(&["get", "configmap", "weir-policy"]);
+    assert!(!saved.status.success(), "nothing is saved: {saved:?}");
 }
 
 #[test]
