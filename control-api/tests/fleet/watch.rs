@@ -46,7 +46,7 @@ async fn a_proxy_that_starts_again_takes_the_push_back() {
     );
     for text in [&said.out, &said.err] {
         assert!(
-            text.contains("the proxy of a started again under the new policy"),
+            text.contains("the proxy of a ended under the new policy"),
             "{said:?}"
         );
     }

@@ -15,6 +15,8 @@ pub(super) struct Life {
     asked: Instant,
     answered: Instant,
     uptime: Duration,
+    /// It was told to end: what probes kill is given time for its calls.
+    is_draining: bool,
     revision: u64,
 }
 
@@ -25,8 +27,8 @@ pub(super) enum Since {
     Same,
     /// It runs another revision, which is somebody else's.
     Replaced(u64),
-    /// It started again, with what was written, or with another revision.
-    Restarted { other: Option<u64> },
+    /// It ended, and another runs what was written, or another revision; or it is about to end.
+    Ended { other: Option<u64> },
 }
 
 impl Life {
@@ -36,6 +38,7 @@ impl Life {
             asked,
             answered,
             uptime: Duration::from_millis(status.uptime_ms),
+            is_draining: status.draining,
             revision: status.policy.revision.revision,
         }
     }
@@ -43,8 +46,8 @@ impl Life {
     /// What became of it since it was `then`, and was given revision `written`.
     pub(super) fn since(&self, then: &Self, written: Option<u64>) -> Since {
         let other = Some(self.revision).filter(|revision| Some(*revision) != written);
-        match (self.is_another_than(then), other) {
-            (true, other) => Since::Restarted { other },
+        match (self.is_draining || self.is_another_than(then), other) {
+            (true, other) => Since::Ended { other },
             (false, Some(other)) => Since::Replaced(other),
             (false, None) => Since::Same,
         }
@@ -108,9 +111,14 @@ mod tests {
         let since = |life: Life| life.since(&then, Some(2));
         assert_eq!(since(later(90_000, 2)), Since::Same);
         assert_eq!(since(later(90_000, 3)), Since::Replaced(3));
-        assert_eq!(since(later(9_000, 2)), Since::Restarted { other: None });
+        assert_eq!(since(later(9_000, 2)), Since::Ended { other: None });
         let other = Some(3);
-        assert_eq!(since(later(9_000, 3)), Since::Restarted { other });
+        assert_eq!(since(later(9_000, 3)), Since::Ended { other });
+        let draining = Life {
+            is_draining: true,
+            ..later(90_000, 2)
+        };
+        assert_eq!(since(draining), Since::Ended { other: None });
     }
 
     proptest! {

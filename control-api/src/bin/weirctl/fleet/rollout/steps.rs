@@ -153,7 +153,7 @@ impl Rollout<'_> {
             Err(Trouble::Failed(trouble)) => row.ends(
                 PodResult::Failed,
                 format!(
-                    "not rolled back: {trouble}; it has the new policy until it is deleted, or given another (weirctl --pod)"
+                    "not rolled back: {trouble}; it may have the new policy until it is deleted, or given another (weirctl --pod)"
                 ),
             ),
             Err(trouble) => end_badly(

@@ -1,7 +1,7 @@
 //! How a batch fares under its new policy, from the write until the time is over.
 //!
 //! A pod speaks for the policy only while its proxy is the process that was written, and runs the revision that was
-//! written. One that started again is a reason to go back: it may have been killed under the policy. One that was given
+//! written. One that ended is a reason to go back: it may have been killed under the policy. One that was given
 //! another revision says nothing of this one; [`proof`](super::proof) ends the push for it.
 
 use std::cell::RefCell;
@@ -81,21 +81,21 @@ impl Rollout<'_> {
     /// is not.
     async fn since(&self, at_push: &[Look], now: &[Look]) -> Result<(Traffic, Traffic), Stopped> {
         let (mut before, mut after) = (Traffic::default(), Traffic::default());
-        let mut restarted = Vec::new();
+        let mut ended = Vec::new();
         for look in now {
             let then = at_push.iter().find(|then| then.place == look.place);
             let (Some(then), Some(row)) = (then, self.rows.get(look.place)) else {
                 continue;
             };
             let since = look.life.since(&then.life, row.after);
-            if let Since::Restarted { .. } = since {
+            if let Since::Ended { .. } = since {
                 // A StatefulSet's new pod has the old one's name.
                 if self.proxy(&row).is_gone().await {
                     self.rows
                         .change(look.place, |row| end_badly(row, Trouble::Gone, ""));
                     continue;
                 }
-                restarted.push(row.pod);
+                ended.push(row.pod);
             }
             match since {
                 Since::Same => {
@@ -103,24 +103,25 @@ impl Rollout<'_> {
                     after.add(&look.traffic.since(&then.traffic));
                 }
                 // It runs the policy, and goes back with the others.
-                Since::Restarted { other: None } => {}
-                Since::Restarted { other: Some(other) } => self.fails(
+                Since::Ended { other: None } => {}
+                Since::Ended { other: Some(other) } => self.fails(
                     look.place,
-                    format!("its proxy started again, and runs revision {other}"),
+                    format!(
+                        "its proxy ended under the new policy, and another runs revision {other}"
+                    ),
                 ),
                 Since::Replaced(other) => {
                     self.fails(look.place, format!("revision {other} replaced it"));
                 }
             }
         }
-        match restarted.as_slice() {
+        match ended.as_slice() {
             [] => Ok((before, after)),
             [pod] => Err(format!(
-                "the proxy of {pod} started again under the new policy; kubectl describe pod says why it ended"
+                "the proxy of {pod} ended under the new policy; kubectl describe pod says why"
             )),
             [pod, others @ ..] => Err(format!(
-                "the proxies of {pod} and {} more started again under the new policy; kubectl describe pod says why they \
-                 ended",
+                "the proxies of {pod} and {} more ended under the new policy; kubectl describe pod says why",
                 pods(others.len())
             )),
         }
