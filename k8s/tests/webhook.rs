@@ -9,7 +9,7 @@
 )]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -203,7 +203,8 @@ fn reviews_are_answered_counted_and_refused_with_a_reason() {
     let (_, metrics) = webhook.get("/metrics");
     for line in [
         "weir_injector_requests_total{result=\"injected\"} 2",
-        "weir_injector_requests_total{result=\"malformed\"} 2",
+        "weir_injector_requests_total{result=\"malformed\"} 1",
+        "weir_injector_requests_total{result=\"over_limit\"} 1",
         "weir_injector_requests_total{result=\"unsupported_resource\"} 1",
         "weir_injector_request_duration_seconds_count 5",
     ] {
@@ -217,9 +218,24 @@ fn reviews_are_answered_counted_and_refused_with_a_reason() {
 #[test]
 fn whoever_says_nothing_keeps_nobody_out() {
     let webhook = Webhook::start();
+    // An answer that is still on its way stays: half of a body is sent.
+    let review = review();
+    let (half, rest) = review.split_at(review.len() / 2);
+    let mut busy = webhook.connect(&webhook.trusted);
+    let length = review.len();
+    write!(
+        busy,
+        "POST /inject HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    busy.write_all(half).unwrap();
+    busy.flush().unwrap();
+    let begun = Instant::now();
     let open = |to| {
         let silent = TcpStream::connect(to).unwrap();
-        silent.set_read_timeout(Some(PATIENCE)).unwrap();
+        silent
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
         silent
     };
     // More than there are places, on both ports; some of them got as far as a handshake.
@@ -229,14 +245,23 @@ fn whoever_says_nothing_keeps_nobody_out() {
     for stream in &mut greeted {
         stream.write_all(b"POST /inject HTTP/1.1\r\n").unwrap();
     }
-    let (status, body) = webhook.post("/inject", &review());
+    let (status, body) = webhook.post("/inject", &review);
     assert_eq!(status, 200, "{body}");
     assert_eq!(webhook.get("/readyz").0, 200);
-    // The first of them went.
+    busy.write_all(rest).unwrap();
+    busy.flush().unwrap();
+    assert_eq!(answer(&mut busy).0, 200);
+    // The first of them went, long before their time was over.
     for place in [0, 300] {
-        let mut byte = [0];
-        assert!(matches!(silent[place].read(&mut byte), Ok(0) | Err(_)));
+        let ended = silent[place].read(&mut [0]);
+        let is_timeout = |error: &std::io::Error| error.kind() == ErrorKind::WouldBlock;
+        assert!(!ended.as_ref().is_err_and(is_timeout), "{ended:?}");
     }
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[test]

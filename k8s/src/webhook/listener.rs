@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use control_api::places::{Places, Seat};
+use control_api::places::{Place, Places};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::service::service_fn;
@@ -43,14 +43,16 @@ pub async fn serve(
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
+            // Before newcomers: what has ended must not pile up behind a stream of them.
+            Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
-                    let seat = places.seat();
-                    let connection = connection(socket, security.clone(), router.clone(), seat.clone(), stopping.clone());
+                    let place = places.place();
+                    let connection = connection(socket, security.clone(), router.clone(), place.clone(), stopping.clone());
                     let handle = connections.spawn(connection);
-                    if let Some(idle) = places.enter(seat, handle, AbortHandle::is_finished) {
+                    if let Some(idle) = places.enter(place, handle, AbortHandle::is_finished) {
+                        tracing::debug!("all places are taken: an idle connection is closed");
                         idle.abort();
-                        told(places.evicted());
                     }
                     // What it brought is looked at before the next one comes in.
                     tokio::task::yield_now().await;
@@ -60,7 +62,6 @@ pub async fn serve(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
         }
     }
     drop(listener);
@@ -70,34 +71,24 @@ pub async fn serve(
     }
 }
 
-/// Logged ever more rarely: whoever does this could fill the log, too.
-fn told(evicted: u64) {
-    if evicted.is_power_of_two() {
-        tracing::warn!(
-            evicted,
-            "all {CONNECTIONS_MAX} places are taken: the connection that asked nothing for longest was closed"
-        );
-    }
-}
-
 async fn connection(
     socket: TcpStream,
     security: Security,
     router: Router,
-    seat: Seat,
+    place: Place,
     stop: watch::Receiver<bool>,
 ) {
     // Without it small answers wait for the other side's acknowledgement. A socket that is gone says so when read.
     socket.set_nodelay(true).ok();
     let done = match security {
-        Security::None => http(TokioIo::new(socket), router, seat, stop).await,
+        Security::None => http(TokioIo::new(socket), router, place, stop).await,
         Security::Tls(served) => {
             let Some(config) = served.current() else {
                 return tracing::debug!("a connection was closed: there is no certificate yet");
             };
             let acceptor = TlsAcceptor::from(config);
             match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => http(TokioIo::new(stream), router, seat, stop).await,
+                Ok(Ok(stream)) => http(TokioIo::new(stream), router, place, stop).await,
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             }
@@ -111,18 +102,19 @@ async fn connection(
 async fn http<S>(
     stream: S,
     router: Router,
-    seat: Seat,
+    place: Place,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()>
 where
     S: Read + Write + Unpin + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        seat.asked();
-        let router = router.clone();
+        let (asking, router) = (place.asks(), router.clone());
         async move {
             let answer = router.oneshot(request.map(Body::new));
-            match tokio::time::timeout(REQUEST_MAX, answer).await {
+            let answer = tokio::time::timeout(REQUEST_MAX, answer).await;
+            drop(asking);
+            match answer {
                 Ok(answer) => answer.map_err(io::Error::other),
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             }
@@ -138,9 +130,13 @@ where
         biased;
         served = serving.as_mut() => return served.map_err(io::Error::other),
         _ = stop.wait_for(|stop| *stop) => {}
+        () = tokio::time::sleep(CONNECTION_MAX) => {}
     }
     serving.as_mut().graceful_shutdown();
-    serving.await.map_err(io::Error::other)
+    match tokio::time::timeout(FINISH_MAX, serving).await {
+        Ok(served) => served.map_err(io::Error::other),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 /// Longest that what has begun may take after the end was asked for.
@@ -159,6 +155,9 @@ const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// Longest that a connection may be idle, or a head take. An API server closes its own after 90 s, and should be first:
 /// a request that crosses our end fails a pod.
 const IDLE_MAX: Duration = Duration::from_mins(2);
+
+/// Longest that a connection may live: it bounds what whoever reads no answers can hold. API servers open another.
+const CONNECTION_MAX: Duration = Duration::from_mins(10);
 
 /// Largest request head in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;

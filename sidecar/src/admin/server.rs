@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
-use control_api::places::{Places, Seat};
+use control_api::places::{Place, Places};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -60,12 +60,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((socket, _)) => {
-                let seat = places.seat();
-                let connection = connection(socket, router.clone(), audience, seat.clone());
+                let place = places.place();
+                let connection = connection(socket, router.clone(), audience, place.clone());
                 let handle = connections.spawn(connection);
-                if let Some(idle) = places.enter(seat, handle, AbortHandle::is_finished) {
+                if let Some(idle) = places.enter(place, handle, AbortHandle::is_finished) {
+                    tracing::debug!(
+                        "all places of the admin port are taken: an idle connection is closed"
+                    );
                     idle.abort();
-                    told(places.evicted());
                 }
                 // Its request is most likely there already, and is answered before the next one comes in.
                 tokio::task::yield_now().await;
@@ -78,21 +80,14 @@ pub async fn serve(
     }
 }
 
-/// Logged ever more rarely: whoever does this could fill the log, too.
-fn told(evicted: u64) {
-    if evicted.is_power_of_two() {
-        tracing::warn!(
-            evicted,
-            "all {CONNECTIONS_MAX} places of the admin port are taken: the longest idle connection was closed"
-        );
-    }
-}
-
-async fn connection(socket: TcpStream, router: Router, audience: Audience, seat: Seat) {
+async fn connection(socket: TcpStream, router: Router, audience: Audience, place: Place) {
     let service = service_fn(move |request: Request<Incoming>| {
-        seat.asked();
-        let router = router.clone();
-        async move { answer(router, request.map(Body::new), audience).await }
+        let (asking, router) = (place.asks(), router.clone());
+        async move {
+            let answer = answer(router, request.map(Body::new), audience).await;
+            drop(asking);
+            answer
+        }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
