@@ -8,7 +8,8 @@ use control_api::well_known::kubernetes::PREFIX;
 
 use crate::options::OptionError;
 
-/// Most containers of a pod that is injected, all kinds together; a kubelet runs some hundred pods in all.
+/// Most containers of a pod that is injected, of all kinds and without ours: more than any pod has, and a patch for each of them
+/// still fits into the injector's memory.
 pub const CONTAINERS_MAX: usize = 250;
 
 /// Why a pod is left as it is.
@@ -48,7 +49,7 @@ pub enum Skip {
         /// The port.
         port: i64,
     },
-    /// So many containers that the patch would be larger than what may be sent.
+    /// So many containers that the patch would take too much memory.
     TooManyContainers {
         /// How many.
         count: usize,
@@ -227,7 +228,7 @@ pub const SKIPS: &[(&str, &str)] = &[
     ),
     (
         "too_many_containers",
-        "There are more than 250 of them: a patch for each could be too much for the API server and for the injector.",
+        "There are more than 250 of them: a patch for each would take too much memory.",
     ),
     (
         "classic_job",

@@ -25,7 +25,7 @@ use axum::routing::{get, post};
 use tokio::time::Instant;
 
 use crate::inject::PodSecurity;
-use crate::review;
+use crate::review::{self, MalformedReview};
 use crate::settings::Settings;
 use bodies::{Bodies, Unread};
 use certificate::Served;
@@ -96,7 +96,11 @@ impl Webhook {
     async fn reviewed(&self, body: Body, pod_security: PodSecurity) -> (&'static str, Response) {
         let refuse = |status: StatusCode, reason: String| {
             tracing::warn!(%status, %reason, "a review was refused");
-            (MALFORMED, (status, format!("{reason}\n")).into_response())
+            let result = match status {
+                StatusCode::BAD_REQUEST => MALFORMED,
+                _ => OVER_LIMIT,
+            };
+            (result, (status, format!("{reason}\n")).into_response())
         };
         let body = match self.bodies.read(body).await {
             Ok(body) => body,
@@ -104,6 +108,9 @@ impl Webhook {
         };
         match review::answer(&body.bytes, pod_security, &self.settings) {
             Ok(reviewed) => (reviewed.code, axum::Json(reviewed.answer).into_response()),
+            Err(error @ MalformedReview::TooManyValues) => {
+                refuse(StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
+            }
             Err(error) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
         }
     }
@@ -138,3 +145,6 @@ async fn readyz(State(webhook): State<Webhook>) -> (StatusCode, &'static str) {
 
 /// The result, in the metric, of what is no review.
 pub const MALFORMED: &str = "malformed";
+
+/// The result, in the metric, of what is too large, too slow, or too much at a time.
+pub const OVER_LIMIT: &str = "over_limit";

@@ -3,9 +3,9 @@
 use control_api::well_known::kubernetes::{PREFIX, REDIRECT_CONTAINER};
 use control_api::well_known::{ADMIN_PORT, EXPLICIT_PROXY_PORT, OUTBOUND_PORT};
 
-use super::containers::VOLUMES;
+use super::containers::{VOLUMES, is_ours};
 use crate::options::{INJECT_LABEL, Interception, Options, Placement};
-use crate::pod::Pod;
+use crate::pod::{Container, Pod};
 use crate::reason::{CONTAINERS_MAX, Skip};
 
 /// A mesh that redirects connections as we do.
@@ -59,7 +59,8 @@ pub(super) fn before_options(pod: &Pod) -> Result<(), Skip> {
     if pod.is_host_network() {
         return Err(Skip::HostNetwork);
     }
-    let count = pod.all_containers().count();
+    let theirs = |container: &&Container| !is_ours(&container.name);
+    let count = pod.all_containers().filter(theirs).count();
     if count > CONTAINERS_MAX {
         return Err(Skip::TooManyContainers { count });
     }

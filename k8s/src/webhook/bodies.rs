@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::{Body, Bytes, HttpBody as _};
+use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -17,7 +18,7 @@ pub(super) struct Bodies(Arc<Semaphore>);
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
-    _share: Option<OwnedSemaphorePermit>,
+    share: Option<OwnedSemaphorePermit>,
 }
 
 /// Why a body was not read.
@@ -39,42 +40,77 @@ impl Bodies {
     }
 
     /// Reads a body, which is small or gets its share of the budget as it comes.
-    pub(super) async fn read(&self, body: Body) -> Result<Whole, Unread> {
-        match timeout(BODY_TIME_MAX, self.gather(body)).await {
+    pub(super) async fn read(&self, mut body: Body) -> Result<Whole, Unread> {
+        match timeout(BODY_TIME_MAX, self.gather(&mut body)).await {
+            Ok(Err(unread @ (Unread::TooLarge | Unread::TooManyLarge))) => {
+                // Who is still writing would be cut off, and not read why.
+                drop(timeout(BODY_TIME_MAX, discard(&mut body)).await);
+                Err(unread)
+            }
             Ok(read) => read,
             Err(_) => Err(Unread::TooSlow),
         }
     }
 
-    async fn gather(&self, mut body: Body) -> Result<Whole, Unread> {
-        let mut bytes = Vec::new();
-        let mut share: Option<OwnedSemaphorePermit> = None;
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    async fn gather(&self, body: &mut Body) -> Result<Whole, Unread> {
+        let mut whole = Whole {
+            bytes: Vec::new(),
+            share: None,
+        };
+        // API servers say how much will come. What is too much is refused before it is read.
+        let told = body.size_hint().lower();
+        self.grow(&mut whole, usize::try_from(told).unwrap_or(usize::MAX))?;
+        while let Some(frame) = next(body).await {
             let frame = frame.map_err(|error| Unread::BrokenOff(error.to_string()))?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            let length = bytes.len() + data.len();
-            if length > BODY_BYTES_MAX {
-                return Err(Unread::TooLarge);
-            }
-            let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-            let wanted = length.saturating_sub(SMALL_BYTES + held);
-            if wanted > 0 {
-                let more = u32::try_from(wanted).map_err(|_| Unread::TooLarge)?;
-                let more = Arc::clone(&self.0).try_acquire_many_owned(more);
-                let more = more.map_err(|_| Unread::TooManyLarge)?;
-                match &mut share {
-                    Some(share) => share.merge(more),
-                    None => share = Some(more),
-                }
-            }
-            bytes.extend_from_slice(&data);
+            let length = whole.bytes.len() + data.len();
+            self.grow(&mut whole, length)?;
+            whole.bytes.extend_from_slice(&data);
         }
-        Ok(Whole {
-            bytes,
-            _share: share,
-        })
+        Ok(whole)
+    }
+
+    /// Makes room for `length` bytes in all, and takes from the budget what the room takes of the memory.
+    fn grow(&self, whole: &mut Whole, length: usize) -> Result<(), Unread> {
+        if length > BODY_BYTES_MAX {
+            return Err(Unread::TooLarge);
+        }
+        let room = whole.bytes.capacity();
+        if length <= room {
+            return Ok(());
+        }
+        let room = length.max(room.saturating_mul(2)).min(BODY_BYTES_MAX);
+        let share = whole.share.as_ref();
+        let held = share.map_or(0, OwnedSemaphorePermit::num_permits);
+        let wanted = room.saturating_sub(SMALL_BYTES.saturating_add(held));
+        if wanted > 0 {
+            let wanted = u32::try_from(wanted).map_err(|_| Unread::TooLarge)?;
+            let more = Arc::clone(&self.0).try_acquire_many_owned(wanted);
+            let more = more.map_err(|_| Unread::TooManyLarge)?;
+            match &mut whole.share {
+                Some(share) => share.merge(more),
+                None => whole.share = Some(more),
+            }
+        }
+        whole.bytes.reserve_exact(room - whole.bytes.len());
+        Ok(())
+    }
+}
+
+async fn next(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
+    poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+}
+
+/// Reads on for a while, and keeps nothing.
+async fn discard(body: &mut Body) {
+    let mut discarded = 0;
+    while let Some(Ok(frame)) = next(body).await {
+        discarded += frame.data_ref().map_or(0, Bytes::len);
+        if discarded > 2 * BODY_BYTES_MAX {
+            return;
+        }
     }
 }
 
@@ -115,6 +151,20 @@ mod tests {
         assert_eq!(whole.bytes.len(), BODY_BYTES_MAX);
         drop((held, whole));
         assert_eq!(bodies.0.available_permits(), LARGE_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_body_whose_length_nobody_tells_is_read_too() {
+        let chunks = [vec![b'a'; SMALL_BYTES], vec![b'b'; SMALL_BYTES], vec![b'c']];
+        let chunks = chunks.map(Ok::<_, std::convert::Infallible>);
+        let body = Body::from_stream(futures_util::stream::iter(chunks));
+        let whole = Bodies::new().read(body).await.unwrap();
+        assert_eq!(whole.bytes.len(), 2 * SMALL_BYTES + 1);
+        assert!(
+            whole
+                .share
+                .is_some_and(|share| share.num_permits() > SMALL_BYTES)
+        );
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::MALFORMED;
+use super::{MALFORMED, OVER_LIMIT};
 use crate::reason::SKIPS;
 use crate::review::UNSUPPORTED;
 
@@ -36,10 +36,10 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("weir_injector");
         let codes = SKIPS.iter().map(|(code, _)| *code);
-        let requests = of_results(codes.chain([INJECTED, MALFORMED, UNSUPPORTED]));
+        let requests = of_results(codes.chain([INJECTED, MALFORMED, OVER_LIMIT, UNSUPPORTED]));
         registry.register(
             "requests",
-            "Reviews that were answered, by what became of the pod: injected, the code of a skip, or malformed",
+            "Reviews that were answered, by what became of the pod: injected, the code of a skip, malformed, or over_limit",
             requests.clone(),
         );
         let duration = Histogram::new(BUCKETS);
