@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use control_api::well_known::kubernetes::PREFIX;
+use control_api::well_known::kubernetes::{PREFIX, PROXY_CONTAINER};
 use serde_json::Value;
 
 use crate::inject::{Facts, Outcome, PodSecurity, inject};
 use crate::manifest::{ManifestError, field, label, objects};
+use crate::pod::Pod;
 use crate::reason::Skip;
 use crate::settings::Settings;
 
@@ -41,32 +42,32 @@ pub enum AuditError {
     /// It cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// Whether a pod asks for the sidecar is said by its namespace's labels, and those are missing.
-    #[error("the namespace {namespace} of pod {pod} is not in the input; {EXPECTED}")]
-    NoNamespace {
-        /// The pod.
-        pod: String,
-        /// Its namespace.
-        namespace: String,
-    },
     /// What kubectl could not say, or something else altogether.
-    #[error("there is no namespace in the input; {EXPECTED}")]
+    #[error(
+        "there is no namespace in the input; it is to be the output of `kubectl get namespaces,pods --all-namespaces -o json`"
+    )]
     Nothing,
-    /// A pod is none.
-    #[error("{pod}: {source}")]
-    Pod {
-        /// The pod.
-        pod: String,
-        /// Why not.
-        source: serde_json::Error,
-    },
 }
 
-const EXPECTED: &str =
-    "it is to be the output of `kubectl get namespaces,pods --all-namespaces -o json`";
+/// Codes of what only an audit finds, and what they mean.
+pub const FINDINGS: &[(&str, &str)] = &[
+    (
+        NOT_INJECTED,
+        "The pod could have the sidecar: it was made before the label, or while no injector answered.",
+    ),
+    (
+        INCOMPLETE,
+        "The sidecar is there, but a container that came later lacks the proxy's variables.",
+    ),
+    (
+        UNREADABLE,
+        "The pod or its namespace is not as the API server writes it, or came into being while kubectl listed them.",
+    ),
+];
 
-/// A pod could have the sidecar, and does not.
 const NOT_INJECTED: &str = "not_injected";
+const INCOMPLETE: &str = "incomplete";
+const UNREADABLE: &str = "unreadable";
 
 /// Audits the namespaces and pods in `text`, one or many documents of YAML or JSON.
 ///
@@ -87,30 +88,19 @@ pub fn audit(text: &str, settings: &Settings) -> Result<Audit, AuditError> {
     }
     let mut audit = Audit::default();
     for pod in of_kind("Pod").filter(|pod| !has_ended(pod)) {
-        let of = field(pod, "/metadata/namespace");
-        let name = format!("{of}/{}", field(pod, "/metadata/name"));
-        let Some(namespace) = namespaces.get(of) else {
-            return Err(AuditError::NoNamespace {
-                pod: name,
-                namespace: of.to_owned(),
-            });
+        let namespace = namespaces.get(field(pod, "/metadata/namespace"));
+        let (asked, finding) = match namespace {
+            None => (
+                true,
+                Some((UNREADABLE, "its namespace is not in the input".to_owned())),
+            ),
+            Some(namespace) if !asks(namespace, pod) => continue,
+            Some(namespace) => look(pod, pod_security(namespace), settings),
         };
-        if !asks(namespace, pod) {
-            continue;
-        }
-        let facts = Facts {
-            workload: None,
-            pod_security: pod_security(namespace),
-        };
-        let outcome = inject(pod, &facts, settings);
-        let outcome = outcome.map_err(|source| AuditError::Pod {
-            pod: name.clone(),
-            source,
-        })?;
-        audit.asked += 1;
-        let finding = finding(&outcome);
+        let name = ["/metadata/namespace", "/metadata/name"].map(|pointer| field(pod, pointer));
+        audit.asked += usize::from(asked);
         audit.findings.extend(finding.map(|(code, text)| Finding {
-            pod: name,
+            pod: name.join("/"),
             code,
             text,
         }));
@@ -118,24 +108,44 @@ pub fn audit(text: &str, settings: &Settings) -> Result<Audit, AuditError> {
     Ok(audit)
 }
 
-/// What is wrong with a pod that asks for the sidecar, by what the webhook would say of it.
-fn finding(outcome: &Outcome) -> Option<(&'static str, String)> {
-    match outcome {
-        Outcome::Injected { .. } => Some((
-            NOT_INJECTED,
-            "it was made before the label, while no injector answered, or in a namespace that the chart excludes; \
-             make it anew (kubectl rollout restart)"
-                .to_owned(),
-        )),
-        Outcome::Skipped {
+/// Whether a pod is to have the sidecar, and what is wrong with it, by what the webhook would say of it.
+fn look(
+    pod: &Value,
+    pod_security: PodSecurity,
+    settings: &Settings,
+) -> (bool, Option<(&'static str, String)>) {
+    let facts = Facts {
+        workload: None,
+        pod_security,
+    };
+    match inject(pod, &facts, settings) {
+        Err(error) => (true, Some((UNREADABLE, error.to_string()))),
+        Ok(Outcome::Injected { .. }) if has_proxy(pod) => {
+            let text = "a container came later than the sidecar, and lacks the proxy's variables";
+            (true, Some((INCOMPLETE, text.to_owned())))
+        }
+        Ok(Outcome::Injected { .. }) => {
+            let text = "it was made before the label, while no injector answered, or in a namespace that the chart excludes; \
+                        make it anew (kubectl rollout restart)";
+            (true, Some((NOT_INJECTED, text.to_owned())))
+        }
+        Ok(Outcome::Skipped {
             skip: Skip::AlreadyInjected,
             warnings,
-        } => {
-            let stale = warnings.first()?;
-            Some((stale.code(), explanation(stale)))
+        }) => {
+            let stale = warnings.first();
+            (true, stale.map(|stale| (stale.code(), explanation(stale))))
         }
-        Outcome::Skipped { skip, .. } => skip.is_news().then(|| (skip.code(), explanation(skip))),
+        Ok(Outcome::Skipped { skip, .. }) if skip.is_news() => {
+            (true, Some((skip.code(), explanation(&skip))))
+        }
+        // It does not want the sidecar after all, or cannot be changed.
+        Ok(Outcome::Skipped { .. }) => (false, None),
     }
+}
+
+fn has_proxy(pod: &Value) -> bool {
+    Pod::read(pod).is_ok_and(|pod| pod.has_container(PROXY_CONTAINER))
 }
 
 /// What people are told, without what `kubectl` needs before it: `weir`, and the code.
@@ -144,7 +154,7 @@ fn explanation(told: &impl fmt::Display) -> String {
     text.splitn(3, ": ").last().unwrap_or_default().to_owned()
 }
 
-/// The same choice as that of the selectors of the chart's webhooks.
+/// The same choice as that of the selectors of the chart's webhooks; only they know of excluded namespaces.
 fn asks(namespace: &Value, pod: &Value) -> bool {
     let label = format!("/metadata/labels/{}", label());
     match (field(namespace, &label), field(pod, &label)) {

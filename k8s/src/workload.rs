@@ -24,9 +24,11 @@ impl Workload {
             .into_iter()
             .find(|owner| owner.controller == Some(true));
         let Some(owner) = owner else {
-            let named = metadata.name.as_deref().filter(|name| !name.is_empty());
-            let generated = metadata.generate_name.as_deref();
-            let name = named.or_else(|| Some(generated?.trim_end_matches('-')))?;
+            // Not the name that is made of it: the webhook is asked before that, and is to say the same ever after.
+            let is_text = |text: &&str| !text.is_empty();
+            let generated = metadata.generate_name.as_deref().filter(is_text);
+            let generated = generated.map(|prefix| prefix.trim_end_matches('-'));
+            let name = generated.or_else(|| metadata.name.as_deref().filter(is_text))?;
             return Some(Self::new("Pod", name));
         };
         let name = owner.name.as_str();

@@ -40,7 +40,7 @@ pub struct RedirectOptions {
         default_value = ""
     )]
     pub skip_cidrs: List<Cidr>,
-    /// Drop packets that belong to no connection instead of answering them with a reset: for nodes that lose track of some
+    /// Drop TCP packets that belong to no connection instead of answering them with a reset: for nodes that lose track of some
     #[arg(long, env = "WEIR_DROP_INVALID")]
     pub drop_invalid: bool,
     /// Change nothing; only prove that the rules work.

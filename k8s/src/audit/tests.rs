@@ -68,6 +68,7 @@ fn pods_that_nobody_injected_are_found_by_the_labels_that_ask() {
         namespace("never", &json!({"weir.dev/inject": "disabled"})),
         pod("shop/old"),
         labelled("shop/out", "disabled"),
+        labelled("shop/out-too", "false"),
         with(pod("shop/done"), "/status/phase", json!("Succeeded")),
         with(
             pod("shop/going"),
@@ -140,19 +141,42 @@ fn an_input_that_says_too_little_is_refused() {
         let error = audit(nothing, &settings("")).unwrap_err();
         assert!(matches!(error, AuditError::Nothing), "{nothing}: {error}");
     }
-    let other = list(&[namespace("else", &json!({})), pod("shop/a")]);
-    let error = audit(&other, &settings("")).unwrap_err();
-    assert!(
-        error.to_string().contains("kubectl get namespaces,pods"),
-        "{error}"
-    );
+}
+
+#[test]
+fn what_is_no_pod_or_has_no_namespace_is_found_and_the_others_too() {
     let no_pod = with(pod("shop/a"), "/spec/containers", json!("none"));
     let items = [
         namespace("shop", &json!({"weir.dev/inject": "enabled"})),
         no_pod,
+        pod("new/b"),
+        pod("shop/c"),
     ];
-    let error = audit(&list(&items), &settings("")).unwrap_err();
-    assert!(error.to_string().starts_with("shop/a: "), "{error}");
+    let found = |pod: &str, code| (pod.to_owned(), code);
+    let expected = [
+        found("shop/a", "unreadable"),
+        found("new/b", "unreadable"),
+        found("shop/c", "not_injected"),
+    ];
+    assert_eq!(codes(&items, ""), (3, expected.to_vec()));
+}
+
+#[test]
+fn a_container_that_came_after_the_sidecar_is_told_from_a_pod_without_one() {
+    let labels =
+        json!({"weir.dev/inject": "enabled", "pod-security.kubernetes.io/enforce": "baseline"});
+    let facts = Facts {
+        pod_security: PodSecurity::ForbidsNetAdmin,
+        ..Facts::default()
+    };
+    let mut late = injected(&pod("strict/a"), &facts);
+    let containers = late["spec"]["containers"].as_array_mut().unwrap();
+    containers.push(json!({"name": "late", "image": "late:1"}));
+    let incomplete = ("strict/a".to_owned(), "incomplete");
+    assert_eq!(
+        codes(&[namespace("strict", &labels), late], ""),
+        (1, vec![incomplete])
+    );
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(super) fn documents(text: &str) -> impl Iterator<Item = Document<'_>> {
 
 /// Whether a text starts with a separator.
 fn is_separator(text: &str) -> bool {
-    text.strip_prefix("---")
+    text.strip_prefix(SEPARATOR)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
 }
 
@@ -45,7 +45,7 @@ impl<'a> Document<'a> {
     /// The value, with YAML's merges (`<<`) done.
     pub(super) fn parse(self) -> Result<Value, serde_yaml_ng::Error> {
         if self.form() == Form::Json {
-            match serde_json::from_str(self.text) {
+            match serde_json::from_str(self.body()) {
                 Ok(value) => return Ok(value),
                 // YAML's reader takes for ever over what is nested as deep as that.
                 Err(error) if self.is_deep() => return Err(serde_yaml_ng::Error::custom(error)),
@@ -58,12 +58,24 @@ impl<'a> Document<'a> {
         serde_yaml_ng::from_value(value)
     }
 
+    /// Whether brackets stand in each other deeper than readers follow; those in texts count too.
     fn is_deep(self) -> bool {
-        self.text
-            .bytes()
-            .filter(|byte| matches!(byte, b'{' | b'['))
-            .count()
-            > NESTED_MAX
+        let mut depth = 0_usize;
+        self.text.bytes().any(|byte| {
+            match byte {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth > DEPTH_MAX
+        })
+    }
+
+    /// The text without the separator.
+    fn body(self) -> &'a str {
+        let rest = self.text.strip_prefix(SEPARATOR);
+        rest.filter(|_| is_separator(self.text))
+            .unwrap_or(self.text)
     }
 
     /// The line that it begins with, if that is a separator.
@@ -75,7 +87,7 @@ impl<'a> Document<'a> {
     }
 
     pub(super) fn form(self) -> Form {
-        if self.text.trim_start().starts_with('{') {
+        if self.body().trim_start().starts_with('{') {
             Form::Json
         } else {
             Form::Yaml
@@ -83,8 +95,10 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Brackets beyond which broken JSON is not tried as YAML. JSON's reader follows 128.
-const NESTED_MAX: usize = 128;
+const SEPARATOR: &str = "---";
+
+/// Depth beyond which broken JSON is not tried as YAML. JSON's reader follows as far.
+const DEPTH_MAX: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -111,8 +125,13 @@ mod tests {
         let value = serde_json::json!({"a": [1]});
         assert_eq!(parse(r#"{"a": [1]}"#).unwrap(), value);
         assert_eq!(parse("{a: [1]}").unwrap(), value);
-        let error = parse(&r#"{"a":"#.repeat(100_000)).unwrap_err();
-        assert!(error.to_string().contains("recursion limit"), "{error}");
+        let many = format!("{{a: [{}]}}", "[],".repeat(200));
+        assert_eq!(parse(&many).unwrap()["a"].as_array().unwrap().len(), 200);
+        for separator in ["", "---\n"] {
+            let deep = separator.to_owned() + &r#"{"a":"#.repeat(100_000);
+            let error = parse(&deep).unwrap_err();
+            assert!(error.to_string().contains("recursion limit"), "{error}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub const ANNOTATIONS: &[Annotation] = &[
     },
     Annotation {
         name: "drop-invalid",
-        meaning: "`true`: TCP packets that belong to no connection are dropped instead of answered with a reset. For nodes whose connection tracking loses some (`connection reset by peer` on long transfers). `false` by default.",
+        meaning: "`true`: TCP packets that belong to no connection are dropped instead of answered with a reset. For nodes whose connection tracking loses some (`connection reset by peer` on long transfers). An end that comes after a minute of half-closed silence is then not seen either. `false` by default.",
         set: |options, value| {
             options.drop_invalid =
                 values::choice(value, "true or false", [("true", true), ("false", false)])?;
