@@ -17,7 +17,8 @@ cluster_can_be_made() {
     for program in go node npm python3 strip; do
         has "$program" || { echo "$program is absent"; return 1; }
     done
-    install containerd=containerd runc=runc nft=nftables iptables=iptables conntrack=conntrack buildah=buildah curl=curl || return 1
+    install containerd=containerd runc=runc nft=nftables iptables=iptables conntrack=conntrack buildah=buildah curl=curl \
+        h2load=nghttp2-client || return 1
     [ -x /usr/lib/cni/bridge ] || install bridge=containernetworking-plugins || return 1
     if [ -e "$run" ]; then
         echo "a cluster is up already ($run): use it by KUBECONFIG=$run/pki/admin.conf, or end it with e2e/cluster/down.sh"
@@ -28,9 +29,17 @@ cluster_can_be_made() {
 # Whether a namespace of this name is there: it is somebody's, and stays as it is.
 namespace_exists() { kubectl get namespace "$1" >/dev/null 2>&1; }
 
+# Ends the making of programs, if it still goes on.
+programs_end() {
+    [ -n "$programs" ] || return 0
+    kill -- "-$programs" 2>/dev/null || true
+    wait "$programs" 2>/dev/null || true
+    programs=''
+}
+
 cluster_end() {
     local code=$?
-    [ -z "$programs" ] || kill -- "-$programs" 2>/dev/null || true
+    programs_end
     if [ -n "$cluster_own" ]; then
         mkdir -p "$logs/cluster"
         cp "$run"/logs/*.log "$logs/cluster/" 2>/dev/null || true
@@ -43,7 +52,7 @@ cluster_end() {
 }
 
 step_cluster() {
-    local archive modules begun=$SECONDS
+    local archive modules program begun=$SECONDS
     # shellcheck source=e2e/cluster/plan.sh
     . e2e/cluster/plan.sh
     cluster_own='' cluster_installed='' programs='' modules=()
@@ -51,7 +60,10 @@ step_cluster() {
         cluster_can_be_made || { skip cluster "see above"; return; }
     else
         modules=(helm3 helm4)
-        has kubectl || { skip cluster "kubectl is absent"; return; }
+        for program in kubectl go; do
+            has "$program" || { skip cluster "$program is absent"; return; }
+        done
+        install buildah=buildah h2load=nghttp2-client || { skip cluster "see above"; return; }
     fi
     trap cluster_end EXIT
     # Go and Rust have long phases of one thread each: side by side they are sooner done. A group of its own can be ended as one.
@@ -60,7 +72,11 @@ step_cluster() {
     rm -f target/image/weir.tar
     # Under a name that no registry has: the node has it already, or the test is not of this image.
     WEIR_IMAGE=registry.local/weir:$(app_version) step_image
-    [ -e target/image/weir.tar ] || { skip cluster "there is no image"; return; }
+    if [ ! -e target/image/weir.tar ]; then
+        programs_end
+        skip cluster "there is no image"
+        return
+    fi
     cargo test --quiet --workspace --test cluster --no-run
     wait "$programs" || { programs=''; tail -20 "$logs/programs.log"; return 1; }
     programs=''
