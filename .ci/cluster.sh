@@ -80,7 +80,7 @@ step_cluster() {
     cargo test --quiet --workspace --test cluster --no-run
     wait "$programs" || { programs=''; tail -20 "$logs/programs.log"; return 1; }
     programs=''
-    cat "$logs/programs.log"
+    grep "^made" "$logs/programs.log" || true
     if [ -z "${KUBECONFIG:-}" ]; then
         e2e/cluster/shop/images.sh
         cluster_own=1
