@@ -34,12 +34,21 @@ pub fn pss_kib(id: u32) -> u64 {
 
 /// Resident set size in KiB.
 pub fn rss_kib(id: u32) -> u64 {
+    status_kib(id, "VmRSS:")
+}
+
+/// Largest resident set size that there was, in KiB.
+pub fn peak_rss_kib(id: u32) -> u64 {
+    status_kib(id, "VmHWM:")
+}
+
+fn status_kib(id: u32, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{id}/status")).expect("the process is running");
     text.lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix(key))
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|word| word.parse().ok())
-        .expect("status has a VmRSS line")
+        .unwrap_or_else(|| panic!("status has no {key} line"))
 }
 
 /// Number of open descriptors.

@@ -19,6 +19,7 @@ const ROOMS: &[&str] = &[
     "error",
     "resolver",
     "overload",
+    "memory",
     "telemetry",
     "intercept",
     "destination",

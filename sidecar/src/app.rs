@@ -25,6 +25,7 @@ use crate::intercept::detect::race::Patience;
 use crate::intercept::detect::remembered::Remembered;
 use crate::intercept::inside::Inside;
 use crate::intercept::listener::Listener;
+use crate::memory::Memory;
 use crate::proxy::{Proxy, Shared};
 use crate::run::Services;
 use crate::settings::Settings;
@@ -137,11 +138,13 @@ impl App {
         let (policies, file_watch) = Store::open(sources);
         let (drain, draining) = drain::channel();
         let (stop, stopping) = watch::channel(Stop::No);
-        let connections = connections(&mut settings, &telemetry);
+        let (memory, memory_watch) = settings.memory_max.map(Memory::bounded).unzip();
+        let memory = memory.unwrap_or_default();
+        let connections = connections(&mut settings, Arc::clone(&memory), &telemetry);
         let parts = Parts {
             shared: Arc::new(Shared {
                 policies,
-                destinations: Arc::new(Destinations::new(DESTINATIONS_MAX)),
+                destinations: Arc::new(Destinations::new(DESTINATIONS_MAX).within(memory)),
                 telemetry,
                 kept_bytes: Arc::new(ByteBudget::new(settings.body_bytes_total_max)),
             }),
@@ -160,6 +163,7 @@ impl App {
             admin: sockets.admin,
             services: sockets.services,
             file_watch,
+            memory_watch,
             export,
         };
         let side = start_side(parts.clone(), chores)?;
@@ -201,7 +205,11 @@ impl App {
 }
 
 /// The application's connections: as many as are wanted, or as there are descriptors for. Those to servers may be as many.
-fn connections(settings: &mut Settings, telemetry: &Telemetry) -> Arc<Connections> {
+fn connections(
+    settings: &mut Settings,
+    memory: Arc<Memory>,
+    telemetry: &Telemetry,
+) -> Arc<Connections> {
     let descriptors = descriptors::raise();
     let wanted = settings.connections_max;
     let most = descriptors::connections_max(wanted, descriptors, settings.workers);
@@ -214,7 +222,8 @@ fn connections(settings: &mut Settings, telemetry: &Telemetry) -> Arc<Connection
         );
     }
     settings.upstream.open_max = most.div_ceil(settings.workers);
-    Arc::new(Connections::new(most, Arc::clone(telemetry.metrics())))
+    let metrics = Arc::clone(telemetry.metrics());
+    Arc::new(Connections::new(most, memory, metrics))
 }
 
 /// Where everything listens, for people.
@@ -338,10 +347,12 @@ async fn serve(number: usize, parts: Parts, outbound: Listener, explicit: Listen
     } = parts;
     let connect = connect::Settings {
         inside,
+        memory: Arc::clone(connections.memory()),
         metrics: Arc::clone(shared.telemetry.metrics()),
         ..settings.upstream
     };
     let upstream = Upstream::new(&connect);
+    let closing = close_unused(upstream.clone(), Arc::clone(&connections));
     let inlet = Inlet {
         proxy: Proxy::new(Arc::clone(&shared), upstream),
         connect,
@@ -377,8 +388,19 @@ async fn serve(number: usize, parts: Parts, outbound: Listener, explicit: Listen
         biased;
         _ = stop.wait_for(|stop| *stop >= Stop::Workers) => {}
         ((), ()) = accepting => {}
+        () = closing => {}
     }
     probe.abort();
+}
+
+/// Closes unused connections to servers whenever memory becomes short. Does not end.
+async fn close_unused(upstream: Upstream, connections: Arc<Connections>) {
+    let memory = connections.memory();
+    loop {
+        memory.becomes(true).await;
+        upstream.close_unused();
+        memory.becomes(false).await;
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {

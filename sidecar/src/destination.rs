@@ -24,6 +24,7 @@ use control_api::view::Timestamp;
 use tokio::time::Instant;
 
 use crate::error::UpstreamError;
+use crate::memory::Memory;
 use crate::overload::timeout::{AdaptiveTimeout, DestinationLoad};
 use crate::overload::{Budget, Sketch};
 use crate::telemetry::Telemetry;
@@ -61,6 +62,7 @@ pub struct Destination {
     port: u16,
     scope: Option<Arc<str>>,
     metrics: OnceLock<Arc<DestinationMetrics>>,
+    memory: Arc<Memory>,
     timeout: Mutex<Timeout>,
     last_error: Mutex<Option<LastError>>,
     revision: AtomicU64,
@@ -83,13 +85,14 @@ struct Timeout {
 
 impl Destination {
     /// A destination that obeys `rule`, of which nothing is known yet.
-    fn new(key: Key<'_>, rule: &Rule, revision: u64, now: Instant) -> Self {
+    fn new(key: Key<'_>, rule: &Rule, revision: u64, memory: &Arc<Memory>, now: Instant) -> Self {
         Self {
             name: name(key).into(),
             host: key.host.into(),
             port: key.port,
             scope: key.scope.map(Arc::from),
             metrics: OnceLock::new(),
+            memory: Arc::clone(memory),
             admission: Admission::new(rule.admission, revision, now),
             budget: Budget::new(rule.retry.budget, now),
             observed_budget: Budget::new(rule.retry.budget, now),
@@ -105,7 +108,8 @@ impl Destination {
 
     /// Asks for a permit for one attempt to `endpoint`. It is taken, or waited for, once the answer is polled.
     ///
-    /// Only [`Mode::Enforce`] waits and refuses; calls of the other modes are counted in flight and let through.
+    /// Only [`Mode::Enforce`] waits and refuses; calls of the other modes are counted in flight and let through. While
+    /// memory is short every call is refused, unless it [goes on](Acquire::going_on).
     pub fn acquire(
         self: &Arc<Self>,
         endpoint: SocketAddr,
@@ -127,6 +131,12 @@ impl Destination {
     pub fn metrics(&self, telemetry: &Telemetry) -> &Arc<DestinationMetrics> {
         self.metrics
             .get_or_init(|| telemetry.metrics().destination(&self.name))
+    }
+
+    /// The memory that its calls take part of.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Whether calls have been waiting too long for too long. Retries are then off.

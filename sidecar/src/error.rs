@@ -128,17 +128,20 @@ pub enum Shed {
     DeadlineUnreachable,
     /// The endpoint is ejected after failures in a row.
     Ejected,
+    /// weir itself is near the memory that it may have.
+    Memory,
 }
 
 impl Shed {
     /// All of them, for metrics.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::QueueTimeout,
         Self::QueueStanding,
         Self::Displaced,
         Self::DeadlineUnreachable,
         Self::Ejected,
+        Self::Memory,
     ];
 
     /// The word in `x-weir-shed`, in metrics and in decisions.
@@ -151,6 +154,7 @@ impl Shed {
             Self::Displaced => "displaced",
             Self::DeadlineUnreachable => "deadline_unreachable",
             Self::Ejected => "ejected",
+            Self::Memory => "memory",
         }
     }
 
@@ -169,6 +173,9 @@ impl Shed {
             }
             Self::Ejected => {
                 "the endpoint failed so often in a row that it is left alone for a while"
+            }
+            Self::Memory => {
+                "weir is near the memory that it may have, and takes no further calls until some have ended"
             }
         }
     }

@@ -16,6 +16,8 @@ pub mod resolver;
 
 pub mod overload;
 
+pub mod memory;
+
 pub mod telemetry;
 
 pub mod intercept;

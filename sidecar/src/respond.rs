@@ -88,7 +88,7 @@ fn grpc_shed(shed: Shed) -> u16 {
             RESOURCE_EXHAUSTED
         }
         Shed::DeadlineUnreachable => DEADLINE_EXCEEDED,
-        Shed::Ejected => UNAVAILABLE,
+        Shed::Ejected | Shed::Memory => UNAVAILABLE,
     }
 }
 

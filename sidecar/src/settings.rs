@@ -105,6 +105,11 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "Connections of the application that are open at a time, all workers together; at the bound accepting pauses. Fewer where the limit of open files (which is raised as far as it may be) leaves less than two descriptors for each.",
     },
     Setting {
+        name: "WEIR_MEMORY_MAX",
+        default: "",
+        meaning: "The memory that this process may have, such as `256Mi` or a number of bytes: the container's limit. From 70 % of it until it is below 60 % again, new connections wait and new calls are shed (`memory`); calls in flight go on. Absent: no bound.",
+    },
+    Setting {
         name: "WEIR_BODY_BYTES_TOTAL_MAX",
         default: "33554432",
         meaning: "Bytes of request bodies that are kept for retries, all calls together; beyond it bodies stream and are not retried.",
@@ -153,6 +158,8 @@ pub struct Settings {
     pub upstream: connect::Settings,
     /// `WEIR_CONNECTIONS_MAX`
     pub connections_max: usize,
+    /// `WEIR_MEMORY_MAX`
+    pub memory_max: Option<u64>,
     /// `WEIR_BODY_BYTES_TOTAL_MAX`
     pub body_bytes_total_max: usize,
     /// `WEIR_DRAIN_TIME`
@@ -188,9 +195,11 @@ impl Settings {
                 open_max: usize::MAX,
                 header_bytes_max: read.number("WEIR_HEADER_BYTES_MAX", 8192, 1 << 20),
                 inside: None,
+                memory: Arc::default(),
                 metrics: Arc::default(),
             },
             connections_max: read.number("WEIR_CONNECTIONS_MAX", 1, 1_000_000),
+            memory_max: read.memory("WEIR_MEMORY_MAX"),
             body_bytes_total_max: read.number("WEIR_BODY_BYTES_TOTAL_MAX", 0, 1 << 30),
             drain_time: read.duration("WEIR_DRAIN_TIME"),
             opaque_ports: read.ports("WEIR_OPAQUE_PORTS"),
@@ -268,6 +277,7 @@ mod tests {
             ("WEIR_OUTBOUND_ADDRS", "0.0.0.0:1"),
             ("WEIR_EXPLICIT_PROXY_ADDRS", ","),
             ("WEIR_MODE", "Observe"),
+            ("WEIR_MEMORY_MAX", "256MB"),
             ("WEIR_OPAQUE_PORTS", "5433,postgres"),
             ("WEIR_LOG_LEVEL", "loud"),
         ])
@@ -278,10 +288,33 @@ mod tests {
             WEIR_OUTBOUND_ADDRS="0.0.0.0:1": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
             WEIR_EXPLICIT_PROXY_ADDRS=",": expected a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401
             WEIR_MODE="Observe": expected enforce, observe or off
+            WEIR_MEMORY_MAX="256MB": expected a number of bytes like 268435456 or 256Mi, at least 16Mi
             WEIR_DRAIN_TIME="soon": expected a length of time like 250ms, 5s or 1m, above 0 and at most 1h
             WEIR_OPAQUE_PORTS="postgres": expected a port from 1 to 65535
             WEIR_LOG_LEVEL="loud": expected error, warn, info, debug, trace or off, or a list such as info,sidecar::stack=debug"#]]
         .assert_eq(&text.join("\n"));
+    }
+
+    #[test]
+    fn memory_is_written_as_kubernetes_writes_it() {
+        let memory_max = |text| from(&[("WEIR_MEMORY_MAX", text)]).map(|read| read.memory_max);
+        for text in ["268435456", "262144Ki", "256Mi", "256MiB"] {
+            assert_eq!(memory_max(text), Ok(Some(256 << 20)), "{text}");
+        }
+        assert_eq!(memory_max("2Gi"), Ok(Some(2 << 30)));
+        assert_eq!(memory_max(""), Ok(None));
+        for text in [
+            "0",
+            "8Mi",
+            "-1",
+            "256",
+            "256M",
+            "1.5Gi",
+            "Mi",
+            "99999999999Gi",
+        ] {
+            assert!(memory_max(text).is_err(), "{text}");
+        }
     }
 
     #[test]

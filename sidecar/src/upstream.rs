@@ -55,4 +55,9 @@ impl Upstream {
             http2: http2::Pool::new(settings.clone()),
         }))
     }
+
+    /// Closes the connections that wait for a call.
+    pub fn close_unused(&self) {
+        self.0.http1.close_unused();
+    }
 }

@@ -213,6 +213,11 @@ fn env(
         .iter()
         .map(|(name, path)| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}))
         .collect();
+    // Without a limit this would be the node's memory.
+    if options.resources.memory_limit.is_some() {
+        let limit = json!({"containerName": PROXY_CONTAINER, "resource": "limits.memory"});
+        all.push(json!({"name": "WEIR_MEMORY_MAX", "valueFrom": {"resourceFieldRef": limit}}));
+    }
     let mut set = |name: &str, value: &str| {
         if !value.is_empty() {
             all.push(json!({"name": name, "value": value}));

@@ -11,6 +11,7 @@ use super::introspect::Live;
 use super::{Parts, StartError, Started, Stop, system};
 use crate::admin::{self, Admin, Readiness, State};
 use crate::drain::Draining;
+use crate::memory;
 use crate::run::Services;
 use crate::telemetry::otlp::SpanExport;
 
@@ -19,6 +20,7 @@ pub(super) struct Chores {
     pub(super) admin: Option<TcpListener>,
     pub(super) services: Services,
     pub(super) file_watch: Option<FileWatch>,
+    pub(super) memory_watch: Option<memory::Watch>,
     pub(super) export: Option<SpanExport>,
 }
 
@@ -48,6 +50,9 @@ pub(super) async fn serve(parts: Parts, chores: Chores, started: Started) {
     tasks.spawn(drained(parts.draining.clone(), parts.readiness.clone()));
     if let Some(file_watch) = chores.file_watch {
         tasks.spawn(file_watch.run());
+    }
+    if let Some(memory_watch) = chores.memory_watch {
+        tasks.spawn(memory_watch.run());
     }
     tasks.spawn(chores.services.serve());
     let _the_starter_waits = started.send(Ok(()));

@@ -30,7 +30,7 @@ pub(crate) fn inlet() -> Inlet {
         policies: Store::open(Sources::default()).0,
         opaque_ports: Arc::default(),
         remembered: Arc::default(),
-        connections: Arc::new(Connections::new(100, metrics)),
+        connections: Arc::new(Connections::new(100, Arc::default(), metrics)),
         ends: Ends::default(),
     }
 }

@@ -26,6 +26,7 @@ pub struct Acquire {
     // None once it has answered.
     destination: Option<Arc<Destination>>,
     asking: Asking,
+    takes: Takes,
     pass: Option<Pass>,
     place: Option<Place>,
 }
@@ -52,6 +53,15 @@ pub(super) struct Asking {
     pub(super) mode: Mode,
 }
 
+/// What a permit is for, as far as memory goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// A call that begins, and takes buffers.
+    NewMemory,
+    /// A further attempt of a call that has them.
+    WhatItHas,
+}
+
 /// A place in the queue.
 #[derive(Debug)]
 struct Place {
@@ -65,19 +75,34 @@ impl Acquire {
         Self {
             destination: Some(destination),
             asking,
+            takes: Takes::NewMemory,
             pass: None,
             place: None,
         }
     }
 
+    /// For a further attempt of a call under way: that goes on also while memory is short.
+    pub fn going_on(mut self) -> Self {
+        self.takes = Takes::WhatItHas;
+        self
+    }
+
     /// The first poll: a permit, a refusal, or a place in the queue.
     fn ask(&mut self, cx: &Context<'_>) -> Option<Result<Permit, Refusal>> {
         let destination = self.destination.as_ref()?;
+        let is_short = self.takes == Takes::NewMemory && destination.memory.is_short();
         if self.asking.mode == Mode::Enforce {
+            if is_short {
+                return Some(Err(self.refuse(Shed::Memory, Some(MEMORY_RETRY_AFTER))));
+            }
             match destination.endpoints.gate(self.asking.endpoint) {
                 Ok(pass) => self.pass = pass,
                 Err(left) => return Some(Err(self.refuse(Shed::Ejected, Some(left)))),
             }
+        }
+        if is_short && self.asking.mode == Mode::Observe {
+            let grant = destination.admission.pass();
+            return self.passed(grant, WouldHave::BeenRefused(Shed::Memory));
         }
         if let Some(grant) = destination.admission.take(&self.asking) {
             return self.granted(grant).map(Ok);
@@ -85,15 +110,7 @@ impl Acquire {
         let latency = &destination.latency;
         match destination.admission.ask(&self.asking, latency, cx.waker()) {
             Asked::Granted(grant) => self.granted(grant).map(Ok),
-            Asked::Passed(grant, would_have) => {
-                match would_have {
-                    WouldHave::Waited => destination.counters.would_have_waited(),
-                    WouldHave::BeenRefused => destination.counters.would_have_shed(),
-                }
-                let mut permit = self.granted(grant)?;
-                permit.would_have = Some(would_have);
-                Some(Ok(permit))
-            }
+            Asked::Passed(grant, would_have) => self.passed(grant, would_have),
             Asked::Refused(shed) => Some(Err(self.refuse(shed, None))),
             Asked::Waits(ticket, expires) => {
                 destination.counters.waited();
@@ -120,6 +137,17 @@ impl Acquire {
             Waited::Refused(shed) => Some(Err(self.refuse(shed, None))),
             Waited::StillWaits => None,
         }
+    }
+
+    fn passed(&mut self, grant: Grant, would_have: WouldHave) -> Option<Result<Permit, Refusal>> {
+        let counters = &self.destination.as_ref()?.counters;
+        match would_have {
+            WouldHave::Waited => counters.would_have_waited(),
+            WouldHave::BeenRefused(_) => counters.would_have_shed(),
+        }
+        let mut permit = self.granted(grant)?;
+        permit.would_have = Some(would_have);
+        Some(Ok(permit))
     }
 
     fn granted(&mut self, grant: Grant) -> Option<Permit> {
@@ -198,3 +226,6 @@ impl Drop for Acquire {
         }
     }
 }
+
+/// When a call that was refused for memory may try again: a second after memory was freed it is given back.
+const MEMORY_RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -71,7 +71,7 @@ pub(super) enum Asked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WouldHave {
     Waited,
-    BeenRefused,
+    BeenRefused(Shed),
 }
 
 /// A waiting call's latest answer.
@@ -166,6 +166,11 @@ impl Admission {
                 .is_some_and(|deadline| deadline <= Instant::now());
         let mut shared = lock(&self.shared);
         (!late && shared.has_room() && shared.queue.is_empty()).then(|| shared.grant())
+    }
+
+    /// A permit, whether there is room or not.
+    pub(super) fn pass(&self) -> Grant {
+        lock(&self.shared).grant()
     }
 
     /// A permit, a place in the queue, or a refusal.

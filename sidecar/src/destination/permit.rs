@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Destination;
 use super::admission::{Grant, WouldHave};
 use super::endpoints::Pass;
+use crate::error::Shed;
 use crate::overload::classify::{self, End};
 use crate::overload::{Sample, SampleOutcome};
 
@@ -53,10 +54,13 @@ impl Permit {
         !self.waited.is_zero() && self.waited > self.destination.admission.target()
     }
 
-    /// Whether it was given only because the mode says so, and would have been refused.
+    /// Why it would have been refused, where it was given only because the mode says so.
     #[must_use]
-    pub fn would_have_been_refused(&self) -> bool {
-        self.would_have == Some(WouldHave::BeenRefused)
+    pub fn would_have_been_refused(&self) -> Option<Shed> {
+        match self.would_have? {
+            WouldHave::BeenRefused(shed) => Some(shed),
+            WouldHave::Waited => None,
+        }
     }
 
     /// Whose permit it is.

@@ -14,12 +14,14 @@ use hashbrown::HashTable;
 use tokio::time::Instant;
 
 use super::{Destination, lock};
+use crate::memory::Memory;
 
 /// The destinations that are known.
 #[derive(Debug)]
 pub struct Destinations {
     max: usize,
     hasher: RandomState,
+    memory: Arc<Memory>,
     shared: Mutex<Shared>,
 }
 
@@ -46,8 +48,15 @@ impl Destinations {
         Self {
             max,
             hasher: RandomState::default(),
+            memory: Arc::default(),
             shared: Mutex::default(),
         }
+    }
+
+    /// The same table, whose destinations take no further calls while `memory` is short.
+    #[must_use]
+    pub fn within(self, memory: Arc<Memory>) -> Self {
+        Self { memory, ..self }
     }
 
     /// The destination of a call. It obeys `rule` from now on, if `revision` is newer than what it obeyed before.
@@ -79,16 +88,20 @@ impl Destinations {
             return Arc::clone(found);
         }
         if shared.table.len() >= self.max && !self.make_room(&mut shared) {
-            let other = shared.other.get_or_insert_with(|| {
-                Arc::new(Destination::new(OTHER_KEY, rule, revision, Instant::now()))
-            });
+            let other = shared
+                .other
+                .get_or_insert_with(|| Arc::new(self.make(OTHER_KEY, rule, revision)));
             return Arc::clone(other);
         }
-        let made = Arc::new(Destination::new(key, rule, revision, Instant::now()));
+        let made = Arc::new(self.make(key, rule, revision));
         made.used.store(lookups, Ordering::Relaxed);
         let rehash = |known: &Arc<Destination>| self.hasher.hash_one(known.key());
         shared.table.insert_unique(hash, Arc::clone(&made), rehash);
         made
+    }
+
+    fn make(&self, key: Key<'_>, rule: &Rule, revision: u64) -> Destination {
+        Destination::new(key, rule, revision, &self.memory, Instant::now())
     }
 
     /// Forgets the idle destination that was used least recently. False: none is idle.

@@ -11,6 +11,7 @@ use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::memory::Memory;
 use crate::telemetry::metrics::{Closed as _, ConnectionGuard, Meter, Metrics, Side, Speaks};
 
 /// The application's open connections.
@@ -19,18 +20,20 @@ pub struct Connections {
     places: Arc<Semaphore>,
     open: Mutex<Slab<Arc<Connection>>>,
     opened: AtomicU64,
+    memory: Arc<Memory>,
     metrics: Arc<Metrics>,
 }
 
 impl Connections {
-    /// None yet, and at most `connections_max` at a time.
+    /// None yet, at most `connections_max` at a time, and none while `memory` is short.
     #[must_use]
-    pub fn new(connections_max: usize, metrics: Arc<Metrics>) -> Self {
+    pub fn new(connections_max: usize, memory: Arc<Memory>, metrics: Arc<Metrics>) -> Self {
         let places = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             places: Arc::new(Semaphore::new(places)),
             open: Mutex::default(),
             opened: AtomicU64::new(0),
+            memory,
             metrics,
         }
     }
@@ -46,6 +49,12 @@ impl Connections {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.places.available_permits() == 0
+    }
+
+    /// The memory that further ones would take.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// How many are open.
@@ -271,7 +280,11 @@ mod tests {
     }
 
     fn connections(connections_max: usize) -> Arc<Connections> {
-        Arc::new(Connections::new(connections_max, Arc::default()))
+        Arc::new(Connections::new(
+            connections_max,
+            Arc::default(),
+            Arc::default(),
+        ))
     }
 
     #[test]

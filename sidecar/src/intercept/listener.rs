@@ -1,7 +1,7 @@
 //! Accepts the application's connections and owns what is done with them.
 //!
-//! Accepting pauses while as many connections are open as there may be, and backs off while the system is short of
-//! descriptors or memory; connections that are open are not touched by either. A drain ends the accepting; then
+//! Accepting pauses while as many connections are open as there may be or the process is near the memory that it may
+//! have, and backs off while the system is short of descriptors or memory; connections that are open are not touched by either. A drain ends the accepting; then
 //! [`Listener::run`] waits for its connections, and dropping it ends them.
 
 use std::future::Future;
@@ -98,6 +98,11 @@ impl Accepting<'_> {
         let mut backoff = Backoff::default();
         let mut is_told = false;
         loop {
+            if self.connections.memory().is_short() {
+                self.pauses(AcceptPause::Memory);
+                let enough = self.connections.memory().becomes(false);
+                self.reaping(tasks, enough).await;
+            }
             if self.connections.is_full() {
                 self.pauses(AcceptPause::Connections);
                 if !std::mem::replace(&mut is_told, true) {

@@ -245,6 +245,7 @@ fn every_error_has_its_statuses_and_its_word() {
         503 8 Shed displaced
         503 4 Shed deadline_unreachable
         503 14 Shed ejected
+        503 14 Shed memory
         504 4 TimedOut deadline_exceeded"]]
     .assert_eq(&lines.join("\n"));
 }

@@ -85,6 +85,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Bytes, by Kubernetes' binary units or none.
+    pub(super) fn memory(&mut self, name: &'static str) -> Option<u64> {
+        let value = self.text(name)?;
+        let bytes = parse_memory(&value).filter(|bytes| *bytes >= MEMORY_MIN);
+        if bytes.is_none() {
+            let expected = "a number of bytes like 268435456 or 256Mi, at least 16Mi";
+            self.refuse(name, &value, expected);
+        }
+        bytes
+    }
+
     pub(super) fn duration(&mut self, name: &'static str) -> Duration {
         let expected = "a length of time like 250ms, 5s or 1m, above 0 and at most 1h";
         let value = self.text(name).unwrap_or_default();
@@ -170,5 +181,20 @@ impl<'a> Reader<'a> {
         loopback
     }
 }
+
+fn parse_memory(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text.strip_prefix(digits)? {
+        "" => 1,
+        "Ki" | "KiB" => 1 << 10,
+        "Mi" | "MiB" => 1 << 20,
+        "Gi" | "GiB" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// An idle proxy takes 7 MiB: with less it would refuse everything.
+const MEMORY_MIN: u64 = 16 << 20;
 
 const LOOPBACK: &str = "a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401";

@@ -14,7 +14,7 @@ use tower::Service;
 use super::ResponseBody;
 use crate::call::{Call, Outgoing};
 use crate::destination::{Acquire, Permit, Refusal};
-use crate::error::{CallError, Shed, UpstreamError};
+use crate::error::{CallError, UpstreamError};
 use crate::http::body::Body;
 use crate::overload::classify::End;
 use crate::telemetry::record::Verdict;
@@ -163,15 +163,17 @@ fn sample(
     }
 }
 
-/// Asks for a permit; a retry stands one priority below its first try.
+/// Asks for a permit; a retry stands one priority below its first try, and is under way already.
 fn acquire(call: &Call, attempt: u32) -> Acquire {
-    let priority = if attempt > 1 {
-        call.priority.lowered()
-    } else {
-        call.priority
+    let ask = |priority| {
+        call.destination
+            .acquire(call.endpoint, priority, call.deadline_at(), call.rule.mode)
     };
-    call.destination
-        .acquire(call.endpoint, priority, call.deadline_at(), call.rule.mode)
+    if attempt > 1 {
+        ask(call.priority.lowered()).going_on()
+    } else {
+        ask(call.priority)
+    }
 }
 
 /// Writes down what the admission decided.
@@ -186,13 +188,13 @@ fn judged(call: &Call, acquired: Result<Permit, Refusal>) -> Result<Permit, Call
                     vec![("waited_ms", waited_ms)],
                 );
             }
-            if permit.would_have_been_refused() {
+            if let Some(shed) = permit.would_have_been_refused() {
                 let admission = &call.destination.admission;
                 let inputs = vec![
                     ("in_flight", f64::from(admission.in_flight())),
                     ("limit", f64::from(admission.limit())),
                 ];
-                call.decided(Verdict::WouldShed, Shed::QueueFull.reason(), inputs);
+                call.decided(Verdict::WouldShed, shed.reason(), inputs);
             }
             Ok(permit)
         }

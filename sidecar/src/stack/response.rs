@@ -67,6 +67,13 @@ impl ResponseBody {
         self
     }
 
+    /// Whether its call is one that weir has no memory to read ahead for.
+    #[must_use]
+    pub fn is_short_of_memory(&self) -> bool {
+        let permit = self.permit.as_ref();
+        permit.is_some_and(|permit| permit.destination().memory().is_short())
+    }
+
     /// Reads away what has already arrived, so that the connection can be used again; waits for nothing.
     pub(super) fn discard_arrived(mut self, cx: &mut Context<'_>) {
         let mut bytes_left = DISCARD_BYTES_MAX;

@@ -15,9 +15,10 @@ use tower::{Service as _, service_fn};
 use super::{ResponseBody, over};
 use crate::call::{Call, Context, Outgoing};
 use crate::destination::{Destination, Destinations};
-use crate::error::{CallError, UpstreamError};
+use crate::error::{CallError, Shed, UpstreamError};
 use crate::http::body::Body;
 use crate::http::replay::ByteBudget;
+use crate::memory::Memory;
 use crate::telemetry::Telemetry;
 use crate::telemetry::record::Outcome;
 use crate::upstream::Exchange;
@@ -39,6 +40,7 @@ struct Sent {
 struct Rig {
     policy: Document,
     destinations: Destinations,
+    memory: Arc<Memory>,
     telemetry: Telemetry,
     script: Arc<Mutex<VecDeque<Does>>>,
     sent: Arc<Mutex<Vec<Sent>>>,
@@ -46,9 +48,11 @@ struct Rig {
 
 impl Rig {
     fn new(policy: &str, script: impl IntoIterator<Item = Does>) -> Self {
+        let memory = Arc::<Memory>::default();
         Self {
             policy: Document::parse(&format!("version: weir/v1\n{policy}")).unwrap(),
-            destinations: Destinations::new(16),
+            destinations: Destinations::new(16).within(Arc::clone(&memory)),
+            memory,
             telemetry: Telemetry::default(),
             script: Arc::new(Mutex::new(script.into_iter().collect())),
             sent: Arc::default(),
@@ -439,6 +443,54 @@ async fn observe_tells_of_a_call_that_it_would_have_shed() {
     finish(rig.call(get()).await.unwrap()).await;
     assert_eq!(rig.reasons(), ["would_shed queue_full"]);
     drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_memory_is_short_new_calls_are_shed() {
+    let rig = Rig::new("", [status(200), status(200)]);
+    let held = rig.call(get()).await.unwrap();
+    rig.memory.set(true);
+    let error = rig.call(get()).await.unwrap_err();
+    let is_for_memory = matches!(
+        error,
+        CallError::Shed {
+            shed: Shed::Memory,
+            ..
+        }
+    );
+    assert!(is_for_memory, "{error}");
+    assert_eq!(rig.reasons(), ["shed memory"]);
+    assert_eq!((rig.ended(Outcome::Shed), rig.attempts()), (1, 1));
+    finish(held).await;
+    rig.memory.set(false);
+    finish(rig.call(get()).await.unwrap()).await;
+    assert_eq!(rig.destination().admission.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_way_is_sent_again_while_memory_is_short() {
+    let rig = Rig::new("", [status(503), status(200)]);
+    let memory = Arc::clone(&rig.memory);
+    let (answer, ()) = tokio::join!(rig.call(get()), async {
+        tokio::task::yield_now().await;
+        memory.set(true);
+    });
+    assert_eq!(answer.unwrap().status(), StatusCode::OK);
+    assert_eq!(rig.attempts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn observe_and_off_let_calls_pass_while_memory_is_short() {
+    for (mode, expected) in [("observe", vec!["would_shed memory"]), ("off", vec![])] {
+        let policy = format!("defaults: {{mode: {mode}}}");
+        let rig = Rig::new(&policy, [status(200)]);
+        rig.memory.set(true);
+        finish(rig.call(get()).await.unwrap()).await;
+        assert_eq!(rig.reasons(), expected, "{mode}");
+        let observed = rig.destination().view(Instant::now()).observed;
+        let shed = observed.get("shed").copied().unwrap_or_default();
+        assert_eq!(usize::try_from(shed), Ok(expected.len()), "{mode}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::error::UpstreamError;
 use crate::intercept::inside::Inside;
+use crate::memory::Memory;
 use crate::telemetry::metrics::Metrics;
 
 /// What connections to upstreams are made with.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub header_bytes_max: usize,
     /// The way into the namespace of `weir run`, where the application itself listens.
     pub inside: Option<Inside>,
+    /// What their buffers take part of.
+    pub memory: Arc<Memory>,
     /// Where they are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -40,6 +43,7 @@ impl Default for Settings {
             open_max: usize::MAX,
             header_bytes_max: 64 * 1024,
             inside: None,
+            memory: Arc::default(),
             metrics: Arc::default(),
         }
     }

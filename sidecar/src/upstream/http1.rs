@@ -54,9 +54,14 @@ impl Pool {
     pub fn new(settings: Settings) -> Self {
         Self(Arc::new(Shared {
             idle: Arc::new(Idle::new(&settings)),
-            drivers: Drivers::new(settings.header_bytes_max, Arc::clone(&settings.metrics)),
+            drivers: Drivers::new(&settings),
             settings,
         }))
+    }
+
+    /// Closes the connections that wait for a call.
+    pub fn close_unused(&self) {
+        self.0.idle.close_all();
     }
 
     /// One exchange with `addr`.

@@ -96,7 +96,7 @@ impl Shared {
         match beyond {
             None => Asked::Granted(grant),
             Some(waiting) if waiting < length => Asked::Passed(grant, WouldHave::Waited),
-            Some(_) => Asked::Passed(grant, WouldHave::BeenRefused),
+            Some(_) => Asked::Passed(grant, WouldHave::BeenRefused(Shed::QueueFull)),
         }
     }
 

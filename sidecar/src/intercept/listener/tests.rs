@@ -4,9 +4,14 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
+use crate::memory::Memory;
 
 fn connections(connections_max: usize) -> Arc<Connections> {
-    Arc::new(Connections::new(connections_max, Arc::default()))
+    Arc::new(Connections::new(
+        connections_max,
+        Arc::default(),
+        Arc::default(),
+    ))
 }
 
 fn bound(addr: &str) -> (TcpListener, SocketAddr) {
@@ -109,6 +114,29 @@ async fn at_most_so_many_connections_are_served_at_a_time() {
     drop(first);
     serving.recv().await.unwrap();
     running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_accepted_while_memory_is_short() {
+    let memory = Arc::<Memory>::default();
+    let connections = Arc::new(Connections::new(10, Arc::clone(&memory), Arc::default()));
+    let accepting = Accepting {
+        connections: &connections,
+    };
+    memory.set(true);
+    let asked = AtomicUsize::new(0);
+    let accept = |_: &mut Context<'_>| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        Poll::Pending
+    };
+    let mut tasks = JoinSet::new();
+    let mut running = std::pin::pin!(accepting.run(accept, &mut tasks, |_, _| async {}));
+    let hour = Duration::from_hours(1);
+    assert!(tokio::time::timeout(hour, running.as_mut()).await.is_err());
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    memory.set(false);
+    assert!(tokio::time::timeout(hour, running).await.is_err());
+    assert!(asked.load(Ordering::Relaxed) > 0);
 }
 
 #[tokio::test]

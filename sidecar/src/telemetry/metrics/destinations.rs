@@ -41,7 +41,7 @@ pub struct DestinationMetrics {
     pub(super) attempt_duration: Histogram<24>,
     pub(super) attempt_errors: Counters<ErrorKind, 10>,
     pub(super) retries: Counters<RetryResult, 5>,
-    pub(super) rejected: Counters<Shed, 6>,
+    pub(super) rejected: Counters<Shed, 7>,
     pub(super) queue_wait: Histogram<24>,
 }
 

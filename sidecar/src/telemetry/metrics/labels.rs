@@ -251,7 +251,7 @@ impl Closed for Detection {
 pub enum AcceptPause {
     /// No descriptors left (EMFILE, ENFILE).
     Descriptors,
-    /// No memory for a socket (ENOMEM, ENOBUFS).
+    /// No memory for a socket (ENOMEM, ENOBUFS), or the process is near the memory that it may have.
     Memory,
     /// As many connections are open as weir allows.
     Connections,

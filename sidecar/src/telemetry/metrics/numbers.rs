@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn counters_keep_each_label_apart() {
-        let counters = Counters::<Shed, 6>::default();
+        let counters = Counters::<Shed, 7>::default();
         counters.add_one(Shed::QueueFull);
         counters.add(Shed::Ejected, 2);
         counters.take_one(Shed::Ejected);

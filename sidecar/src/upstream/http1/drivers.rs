@@ -15,24 +15,28 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::super::connect::Settings;
 use super::connection::Connection;
 use super::idle::Idle;
 use super::io::Socket;
 use super::progress::Progress;
 use super::request_body::RequestBody;
+use crate::memory::Memory;
 use crate::telemetry::metrics::{Metrics, Side, Speaks};
 
 /// Starts and owns the tasks of one pool.
 #[derive(Debug)]
 pub(super) struct Drivers {
     builder: Builder,
+    memory: Arc<Memory>,
     metrics: Arc<Metrics>,
     tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Drivers {
-    /// For connections that accept header sections of up to `header_bytes_max`, and are counted in `metrics`.
-    pub(super) fn new(header_bytes_max: usize, metrics: Arc<Metrics>) -> Self {
+    /// For connections by these settings.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let header_bytes_max = settings.header_bytes_max;
         let mut builder = Builder::new();
         builder
             .preserve_header_case(true)
@@ -40,7 +44,8 @@ impl Drivers {
             .max_buf_size(header_bytes_max.max(BUFFER_BYTES_MAX));
         Self {
             builder,
-            metrics,
+            memory: Arc::clone(&settings.memory),
+            metrics: Arc::clone(&settings.metrics),
             tasks: Arc::default(),
         }
     }
@@ -57,7 +62,12 @@ impl Drivers {
     ) -> Result<Arc<Connection>, hyper::Error> {
         let progress = Arc::new(Progress::default());
         let counted = self.metrics.connection(Side::Upstream, Speaks::Http1);
-        let socket = Socket::new(stream, Arc::clone(&progress), counted);
+        let socket = Socket::new(
+            stream,
+            Arc::clone(&progress),
+            Arc::clone(&self.memory),
+            counted,
+        );
         let (sender, hyper) = self.builder.handshake(TokioIo::new(socket)).await?;
         let connection = Arc::new(Connection::new(addr, sender, progress));
         let mut tasks = lock(&self.tasks);

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use super::progress::Progress;
 use crate::http::gather;
+use crate::memory::Memory;
 use crate::telemetry::metrics::{ConnectionGuard, Speaks};
 
 /// A socket to a server.
@@ -25,6 +26,7 @@ use crate::telemetry::metrics::{ConnectionGuard, Speaks};
 pub(super) struct Socket {
     stream: TcpStream,
     progress: Arc<Progress>,
+    memory: Arc<Memory>,
     counted: ConnectionGuard,
 }
 
@@ -32,13 +34,28 @@ impl Socket {
     pub(super) fn new(
         stream: TcpStream,
         progress: Arc<Progress>,
+        memory: Arc<Memory>,
         counted: ConnectionGuard,
     ) -> Self {
         Self {
             stream,
             progress,
+            memory,
             counted,
         }
+    }
+
+    /// Reads what there is; little at a time while memory is short, so that hyper's buffers shrink.
+    fn read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let stream = Pin::new(&mut self.stream);
+        if !self.memory.is_short() || buf.remaining() <= SHORT_READ {
+            return stream.poll_read(cx, buf);
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(SHORT_READ));
+        ready!(stream.poll_read(cx, &mut part))?;
+        let count = part.filled().len();
+        buf.advance(count);
+        Poll::Ready(Ok(()))
     }
 
     fn wrote(
@@ -69,7 +86,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        ready!(this.read(cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
         this.counted
             .received(u64::try_from(read.len()).unwrap_or(u64::MAX));
@@ -168,3 +185,6 @@ impl PendingUpgrade {
         })
     }
 }
+
+/// What is read at a time while memory is short: the least that hyper makes room for.
+const SHORT_READ: usize = 8 * 1024;

@@ -244,6 +244,11 @@ impl http_body::Body for Outgoing {
         let Some(body) = &mut this.body else {
             return Poll::Ready(None);
         };
+        // hyper would take 64 KiB more before it looks whether the application takes any of it.
+        if this.link.has_unwritten() && body.is_short_of_memory() {
+            this.link.wait_until_written(cx.waker());
+            return Poll::Pending;
+        }
         let frame = ready!(Pin::new(body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) if frame.is_trailers() => {
@@ -255,6 +260,7 @@ impl http_body::Body for Outgoing {
                 return Poll::Ready(None);
             }
             // Without chunks the connection's end would be the response's.
+            Some(Ok(_)) => this.link.hand_out(),
             Some(Err(_)) if this.client == Version::HTTP_10 => this.link.tear(),
             Some(_) | None => {}
         }

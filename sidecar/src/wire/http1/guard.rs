@@ -374,6 +374,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.link.written();
         if this.link.has_interim() {
             // hyper flushes when it has written all that it has: only here nothing can be torn apart.
             let (io, link) = (&mut this.io, &this.link);

@@ -21,6 +21,10 @@ pub(super) struct Link {
     stirs: AtomicBool,
     /// The application does not take what is written.
     blocked: AtomicBool,
+    /// A part of a response was handed out, and is not written yet.
+    unwritten: AtomicBool,
+    /// The response's next part waits until it is.
+    held_back: AtomicBool,
     refused: AtomicBool,
     /// A response's trailers.
     pub(super) trailers: Section,
@@ -74,6 +78,33 @@ impl Link {
     /// Whether the application does not take what is written.
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         self.blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
+    /// A part of a response is handed out.
+    pub(super) fn hand_out(&self) {
+        self.unwritten.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a part of a response was handed out and is not written yet.
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.unwritten.load(Ordering::Relaxed)
+    }
+
+    /// Wakes `waker` when all that was handed out is written.
+    pub(super) fn wait_until_written(&self, waker: &Waker) {
+        self.wait(waker);
+        self.held_back.store(true, Ordering::Relaxed);
+    }
+
+    /// All that was handed out is written.
+    pub(super) fn written(&self) {
+        if self.has_unwritten() {
+            self.unwritten.store(false, Ordering::Relaxed);
+            if self.held_back.load(Ordering::Relaxed) {
+                self.held_back.store(false, Ordering::Relaxed);
+                self.wake();
+            }
+        }
     }
 
     /// Whether nothing is under way in either direction.
