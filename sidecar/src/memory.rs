@@ -47,16 +47,14 @@ impl Memory {
         self.short.load(Relaxed)
     }
 
-    /// Resident memory when it was last looked at, in bytes.
+    /// The numbers that it goes by, for whoever asks why a call was refused.
     #[must_use]
-    pub fn resident(&self) -> u64 {
-        self.resident.load(Relaxed)
-    }
-
-    /// The bound, in bytes; 0 where there is none.
-    #[must_use]
-    pub fn bytes_max(&self) -> u64 {
-        self.bytes_max
+    pub fn inputs(&self) -> [(&'static str, f64); 2] {
+        let kib = |bytes: u64| f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX));
+        [
+            ("resident_kib", kib(self.resident.load(Relaxed))),
+            ("memory_max_kib", kib(self.bytes_max)),
+        ]
     }
 
     /// Waits until memory is short, or until it is not. Cancel-safe.
@@ -231,14 +229,13 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_is_told_when_memory_becomes_short_and_when_it_is_enough() {
-        let (memory, watch) = Memory::bounded(1000);
+        let (memory, watch) = Memory::bounded(1_024_000);
         memory.becomes(false).await;
-        let (told, ()) = tokio::join!(memory.becomes(true), async { watch.look(800) });
-        assert_eq!(
-            (told, memory.is_short(), memory.resident()),
-            ((), true, 800)
-        );
-        tokio::join!(memory.becomes(false), async { watch.look(500) });
+        let (told, ()) = tokio::join!(memory.becomes(true), async { watch.look(819_200) });
+        assert_eq!((told, memory.is_short()), ((), true));
+        let inputs = [("resident_kib", 800.0), ("memory_max_kib", 1000.0)];
+        assert_eq!(memory.inputs(), inputs);
+        tokio::join!(memory.becomes(false), async { watch.look(512_000) });
         assert!(!memory.is_short());
     }
 
@@ -247,7 +244,7 @@ mod tests {
         let (memory, watch) = Memory::bounded(1);
         let watched = tokio::time::timeout(2 * PERIOD, watch.run());
         assert!(watched.await.is_err(), "it goes on");
-        assert!(memory.is_short() && memory.resident() > 100_000);
+        assert!(memory.is_short() && memory.resident.load(Relaxed) > 100_000);
     }
 
     #[test]

@@ -179,6 +179,14 @@ impl Acquire {
         let snapshot = destination.admission.snapshot(Instant::now());
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         let p50 = snapshot.estimates.p50.unwrap_or_default();
+        let [fifth, sixth] = if shed == Shed::Memory {
+            destination.memory.inputs()
+        } else {
+            [
+                ("waited_ms", milliseconds(waited)),
+                ("p50_ms", milliseconds(p50)),
+            ]
+        };
         Refusal {
             shed,
             retry_after: retry_after.unwrap_or_else(|| destination.admission.retry_after()),
@@ -187,8 +195,8 @@ impl Acquire {
                 ("limit", f64::from(snapshot.limit)),
                 ("waiting", f64::from(snapshot.waiting)),
                 ("queue_length_max", f64::from(snapshot.length)),
-                ("waited_ms", milliseconds(waited)),
-                ("p50_ms", milliseconds(p50)),
+                fifth,
+                sixth,
             ],
         }
     }
