@@ -4,18 +4,21 @@
 //! `weir run` installs in the application's own network namespace. Both are printed as `nft list table` would print
 //! them, and installed by [`redirect`](super::redirect) in one transaction.
 
+mod statement;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use nlink::netlink::nftables::{
-    BaseChain, Chain, CmpOp, CtDirection, CtState, Expr, Family, FibFlags, FibResult, Field,
-    FilterHook, Match, MetaKey, NatHook, PacketField, Policy, Priority, Register, Reject, Rule,
-    RuleSpec, Set, SetElement, SetKeyType, Stmt, Transaction, Value, Verdict,
+    BaseChain, Chain, CtDirection, Family, FibFlags, FibResult, Field, FilterHook, Match, NatHook,
+    PacketField, Policy, Priority, Reject, Rule, RuleSpec, Set, SetElement, SetKeyType, Stmt,
+    Transaction, Value, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
 
 use super::cidr::{Cidr, PortRange, merged};
+use statement::{TCP, drop_invalid, from_uid, redirect, returns};
 
 /// Name of our table.
 pub const TABLE: &str = "weir";
@@ -24,7 +27,6 @@ pub const TABLE: &str = "weir";
 /// Setting a mark takes `CAP_NET_ADMIN`, which the application does not have.
 pub const BYPASS_MARK: u32 = 0x7765_6972;
 
-const TCP: u8 = 6;
 const DNS: u16 = 53;
 
 /// What a pod's rules leave alone, and where they send the rest.
@@ -129,7 +131,11 @@ impl Ruleset {
             rules: output,
         }];
         if rules.drop_invalid {
-            chains.push(invalid());
+            chains.push(HookedChain {
+                name: "invalid",
+                kind: ChainKind::FilterInput,
+                rules: vec![drop_invalid()],
+            });
         }
         Self { sets, chains }
     }
@@ -309,48 +315,6 @@ impl RangeSet {
         };
         self.ranges.iter().map(text).collect()
     }
-}
-
-fn returns(condition: Match) -> RuleSpec {
-    RuleSpec::new().then(condition).then(Verdict::Return)
-}
-
-fn redirect(condition: Match, port: u16) -> RuleSpec {
-    RuleSpec::new()
-        .then(condition)
-        .then(Stmt::Counter)
-        .then(Stmt::Redirect(Some(port)))
-}
-
-/// Drops TCP packets that connection tracking can make nothing of.
-///
-/// A node that loses track of a connection (a late packet, a full table) hands its packets on with addresses that it did
-/// not translate back. The pod knows no such connection, and its reset would end the true one at the server.
-fn invalid() -> HookedChain {
-    let rule = RuleSpec::new()
-        .then(Match::eq(Field::L4Proto, TCP))
-        .then(Match::eq(Field::CtState, CtState::INVALID))
-        .then(Stmt::Counter)
-        .then(Verdict::Drop);
-    HookedChain {
-        name: "invalid",
-        kind: ChainKind::FilterInput,
-        rules: vec![rule],
-    }
-}
-
-/// `meta skuid`, which the library has as a register load only. The kernel compares it in the host's byte order.
-fn from_uid(uid: u32) -> RuleSpec {
-    RuleSpec::new()
-        .then(Expr::Meta {
-            dreg: Register::R0,
-            key: MetaKey::SkUid,
-        })
-        .then(Expr::Cmp {
-            sreg: Register::R0,
-            op: CmpOp::Eq,
-            data: uid.to_ne_bytes().to_vec(),
-        })
 }
 
 #[cfg(test)]
