@@ -102,7 +102,7 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
         upstream,
     } = dialled;
     let destination = arrival.original_destination;
-    let revision = inlet.policies.current().revision;
+    let (is_opaque, revision) = inlet.look_up(destination.port());
     let mut listed = inlet.connections.add(arrival.peer, destination, revision);
     if let Some(name) = name {
         listed.connection().set_name(name);
@@ -110,7 +110,12 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
     let proxy = inlet.proxy.clone().on(listed.connection());
     let draining = inlet.draining.clone();
     // Boxed: detection is over soon, and the task must not keep its size for the connection's whole life.
-    match Box::pin(inlet.detect(downstream, upstream, destination)).await {
+    let detected = if is_opaque {
+        Box::pin(inlet.skip_detection(downstream, upstream, destination)).await
+    } else {
+        Box::pin(inlet.detect(downstream, upstream, destination)).await
+    };
+    match detected {
         Detected::Http1(Http { downstream, spare }) => {
             drop(spare);
             listed.set(Speaks::Http1);
@@ -142,6 +147,33 @@ pub async fn serve_dialled(dialled: Dialled, inlet: Inlet) {
 }
 
 impl Inlet {
+    /// Whether a port is not looked into, and by which revision of the policy.
+    fn look_up(&self, port: u16) -> (bool, u64) {
+        let active = self.policies.current();
+        let is_opaque = self.opaque_ports.contains(&port) || active.policy.is_opaque_port(port);
+        (is_opaque, active.revision)
+    }
+
+    /// What goes to an opaque port.
+    async fn skip_detection(
+        &self,
+        downstream: Prefixed,
+        upstream: Option<TcpStream>,
+        destination: SocketAddr,
+    ) -> Detected<UpstreamError> {
+        self.detected(Detection::Skipped);
+        let (first_bytes, downstream) = downstream.into_parts();
+        Detected::Opaque(Opaque {
+            upstream: match upstream {
+                Some(upstream) => Ok(upstream),
+                None => connect(destination, &self.connect).await,
+            },
+            downstream,
+            first_bytes,
+            sign: Sign::Unknown,
+        })
+    }
+
     async fn detect(
         &self,
         downstream: Prefixed,
@@ -149,19 +181,6 @@ impl Inlet {
         destination: SocketAddr,
     ) -> Detected<UpstreamError> {
         let connect = connect(destination, &self.connect);
-        if self.is_opaque_port(destination.port()) {
-            self.detected(Detection::Skipped);
-            let (first_bytes, downstream) = downstream.into_parts();
-            return Detected::Opaque(Opaque {
-                upstream: match upstream {
-                    Some(upstream) => Ok(upstream),
-                    None => connect.await,
-                },
-                downstream,
-                first_bytes,
-                sign: Sign::Unknown,
-            });
-        }
         let habit = self.remembered.habit(destination, Instant::now());
         let is_dialled = upstream.is_some();
         let detected = race(downstream, upstream, connect, habit, self.patience).await;
@@ -174,10 +193,6 @@ impl Inlet {
 
     fn detected(&self, detection: Detection) {
         self.connections.metrics().detected(detection);
-    }
-
-    fn is_opaque_port(&self, port: u16) -> bool {
-        self.opaque_ports.contains(&port) || self.policies.current().policy.is_opaque_port(port)
     }
 
     fn learn<E>(&self, destination: SocketAddr, known: Option<Habit>, detected: &Detected<E>) {
