@@ -114,7 +114,7 @@ impl Default for Options {
                 cpu_request: amount("10m"),
                 cpu_limit: None,
                 memory_request: amount("32Mi"),
-                // Kept bodies (32 MiB) and 10,000 connections fit.
+                // Kept bodies (32 MiB) and 6,000 idle connections fit below the mark from which new calls are refused.
                 memory_limit: amount("256Mi"),
             },
             log_level: String::new(),
