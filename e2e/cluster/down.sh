@@ -8,7 +8,7 @@ end_node() {
     local holder inner
     holder=$(cat "$run/holder.pid" 2>/dev/null) || return 0
     inner=$(cat "$run/node.pid" 2>/dev/null || pgrep --parent "$holder")
-    if [ -n "$inner" ] && tr '\0' ' ' 2>/dev/null <"/proc/$inner/cmdline" | grep -qF "$here/node.sh"; then
+    if [ -n "$inner" ] && tr '\0' ' ' 2>/dev/null <"/proc/$inner/cmdline" | grep -F "$here/node.sh" >/dev/null; then
         kill -KILL "$inner"
     fi
     for _ in $(seq 100); do
