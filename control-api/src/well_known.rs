@@ -30,6 +30,8 @@ pub const CONTROL_SOCKET: &str = "/run/weir/control.sock";
 ///
 /// Not 1337 (Istio), 2102 (Linkerd), 5678 (Kuma) or 5995 (Consul): a pod meshed twice must not collide.
 pub const PROXY_UID: u32 = 19400;
+/// Least memory, in bytes, that a proxy can be told to keep to: an idle one takes 7 MiB, and would refuse everything with less.
+pub const PROXY_MEMORY_MIN: u64 = 16 << 20;
 /// Where a pod's policy is mounted.
 pub const POLICY_DIR: &str = "/etc/weir/policy";
 /// Where a pod keeps its state: the control socket and the last good policy.

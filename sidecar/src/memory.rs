@@ -3,8 +3,9 @@
 //! Each buffer has a bound, and many of them together have none: a thousand downloads that nobody reads take some hundred
 //! MiB. Past its container's limit the proxy is killed, and the pod has no way out. So a [`Watch`] looks at the resident
 //! memory ten times a second, and near the bound whoever would take more asks [`Memory::is_short`]: listeners pause, new
-//! calls are shed, unused connections to servers close, and nothing is read ahead of an application that does not read.
-//! Calls in flight go on.
+//! calls are shed, unused connections to servers close, and of HTTP/1 nothing is read ahead of an application that does not
+//! read. Calls in flight go on, and so does one at a time to each destination and one connection a second: whatever it is that
+//! fills the memory, there is a way out.
 
 use std::fs;
 use std::hint::black_box;
@@ -36,6 +37,7 @@ impl Memory {
         });
         let watch = Watch {
             marks: Marks::below(bytes_max),
+            calm: 0,
             memory: Arc::clone(&memory),
         };
         (memory, watch)
@@ -87,12 +89,14 @@ impl Default for Memory {
 #[derive(Debug)]
 pub struct Watch {
     marks: Marks,
+    /// Looks in a row that found less than the high mark.
+    calm: u32,
     memory: Arc<Memory>,
 }
 
 impl Watch {
     /// Watches for as long as it is polled, or until the system does not say.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let page = match page_bytes() {
             Ok(page) => page,
             Err(error) => return give_up(&error),
@@ -111,13 +115,17 @@ impl Watch {
         }
     }
 
-    fn look(&self, resident: u64) {
+    fn look(&mut self, resident: u64) {
         let memory = &self.memory;
         memory.resident.store(resident, Relaxed);
-        let (was_short, is_short) = (
-            memory.is_short(),
-            self.marks.judge(resident, memory.is_short()),
-        );
+        let is_calm = resident < self.marks.high;
+        self.calm = if is_calm {
+            self.calm.saturating_add(1)
+        } else {
+            0
+        };
+        let was_short = memory.is_short();
+        let is_short = self.marks.judge(resident, was_short, self.calm);
         if is_short != was_short {
             memory.set(is_short);
             let bytes_max = memory.bytes_max;
@@ -152,10 +160,10 @@ impl Marks {
         }
     }
 
-    /// Whether memory is short now, given whether it was.
-    fn judge(self, resident: u64, was_short: bool) -> bool {
+    /// Whether memory is short now, given whether it was, and for how many looks it has been below the high mark.
+    fn judge(self, resident: u64, was_short: bool, calm: u32) -> bool {
         if was_short {
-            resident >= self.low
+            resident >= self.low && calm < CALM_LOOKS
         } else {
             resident >= self.high
         }
@@ -198,6 +206,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 const SHORT_PERCENT: u64 = 70;
 /// Far enough below that the two do not alternate with every call.
 const ENOUGH_PERCENT: u64 = 60;
+/// Between the marks memory may be at rest, as with thousands of idle connections: after a second it is no longer short.
+const CALM_LOOKS: u32 = 10;
 /// More than what mimalloc puts on a page with others (512 KiB).
 const LARGE: usize = 1 << 20;
 
@@ -218,7 +228,7 @@ mod tests {
         let mut is_short = false;
         let looks = [0, 699, 700, 699, 600, 599, 650, 700, 2000, 0];
         let seen = looks.map(|resident| {
-            is_short = marks.judge(resident, is_short);
+            is_short = marks.judge(resident, is_short, 0);
             is_short
         });
         let expected = [
@@ -227,9 +237,23 @@ mod tests {
         assert_eq!(seen, expected);
     }
 
+    #[test]
+    fn memory_that_rests_between_the_marks_is_not_short_for_ever() {
+        let (memory, mut watch) = Memory::bounded(1000);
+        watch.look(700);
+        for _ in 1..CALM_LOOKS {
+            watch.look(650);
+            assert!(memory.is_short());
+        }
+        watch.look(650);
+        assert!(!memory.is_short());
+        watch.look(699);
+        assert!(!memory.is_short());
+    }
+
     #[tokio::test]
     async fn whoever_waits_is_told_when_memory_becomes_short_and_when_it_is_enough() {
-        let (memory, watch) = Memory::bounded(1_024_000);
+        let (memory, mut watch) = Memory::bounded(1_024_000);
         memory.becomes(false).await;
         let (told, ()) = tokio::join!(memory.becomes(true), async { watch.look(819_200) });
         assert_eq!((told, memory.is_short()), ((), true));

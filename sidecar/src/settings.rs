@@ -107,7 +107,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WEIR_MEMORY_MAX",
         default: "",
-        meaning: "The memory that this process may have, such as `256Mi` or a number of bytes: the container's limit. From 70 % of it until it is below 60 % again, new connections wait and new calls are shed (`memory`); calls in flight go on. Absent: no bound.",
+        meaning: "The memory that this process may have, such as `256Mi` or a number of bytes: the container's limit. From 70 % of it until it is below 60 % again, or below 70 % for a second, new connections wait (all but one a second) and new calls are shed (`memory`) unless they are the only one of their destination; calls in flight go on. Absent: no bound.",
     },
     Setting {
         name: "WEIR_BODY_BYTES_TOTAL_MAX",

@@ -6,7 +6,7 @@ use control_api::policy::Mode;
 use control_api::well_known::kubernetes::{
     ADMIN_PORT_NAME, BINARY_DIR, POLICY_KEY, PROXY_CONTAINER, REDIRECT_CONTAINER,
 };
-use control_api::well_known::{ADMIN_PORT, OUTBOUND_PORT, POLICY_DIR, STATE_DIR};
+use control_api::well_known::{ADMIN_PORT, OUTBOUND_PORT, POLICY_DIR, PROXY_MEMORY_MIN, STATE_DIR};
 use serde_json::{Map, Value, json};
 
 use super::patch::Patcher;
@@ -213,8 +213,10 @@ fn env(
         .iter()
         .map(|(name, path)| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}))
         .collect();
-    // Without a limit this would be the node's memory.
-    if options.resources.memory_limit.is_some() {
+    // Without a limit this would be the node's memory; with less than the proxy can keep to, it goes without a bound.
+    let least = Quantity::parse(&PROXY_MEMORY_MIN.to_string()).ok();
+    let limit = options.resources.memory_limit.as_ref();
+    if limit.is_some_and(|limit| least.is_some_and(|least| !least.exceeds(limit))) {
         let limit = json!({"containerName": PROXY_CONTAINER, "resource": "limits.memory"});
         all.push(json!({"name": "WEIR_MEMORY_MAX", "valueFrom": {"resourceFieldRef": limit}}));
     }

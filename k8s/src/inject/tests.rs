@@ -153,6 +153,20 @@ fn annotations_reach_the_containers() {
 }
 
 #[test]
+fn the_proxy_is_told_of_its_memory_if_it_can_keep_to_it() {
+    for (limit, is_told) in [("256Mi", true), ("16Mi", true), ("15Mi", false)] {
+        let mut pod = annotated("proxy-memory-limit", limit);
+        pod["metadata"]["annotations"]["weir.dev/proxy-memory-request"] = "1Mi".into();
+        let (pod, _) = injected(&pod, &Facts::default());
+        let variables = pod["spec"]["initContainers"][1]["env"].as_array().unwrap();
+        let told = variables
+            .iter()
+            .any(|variable| variable["name"] == "WEIR_MEMORY_MAX");
+        assert_eq!(told, is_told, "{limit}");
+    }
+}
+
+#[test]
 fn settings_replace_variables_and_are_replaced_by_annotations() {
     let settings = Settings::parse(
         "{options: {log-level: warn, skip-outbound-ports: '1'}, imagePullSecrets: [r], \

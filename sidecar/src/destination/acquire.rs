@@ -90,7 +90,9 @@ impl Acquire {
     /// The first poll: a permit, a refusal, or a place in the queue.
     fn ask(&mut self, cx: &Context<'_>) -> Option<Result<Permit, Refusal>> {
         let destination = self.destination.as_ref()?;
-        let is_short = self.takes == Takes::NewMemory && destination.memory.is_short();
+        let is_short = self.takes == Takes::NewMemory
+            && destination.memory.is_short()
+            && destination.admission.in_flight() > 0;
         if self.asking.mode == Mode::Enforce {
             if is_short {
                 return Some(Err(self.refuse(Shed::Memory, Some(MEMORY_RETRY_AFTER))));

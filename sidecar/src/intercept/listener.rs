@@ -101,7 +101,9 @@ impl Accepting<'_> {
             if self.connections.memory().is_short() {
                 self.pauses(AcceptPause::Memory);
                 let enough = self.connections.memory().becomes(false);
-                self.reaping(tasks, enough).await;
+                let enough = tokio::time::timeout(PAUSE_MAX, enough);
+                // Too late: one comes in all the same.
+                drop(self.reaping(tasks, enough).await);
             }
             if self.connections.is_full() {
                 self.pauses(AcceptPause::Connections);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use control_api::document::parse_length;
 use control_api::policy::Mode;
-use control_api::well_known::ADMIN_PORT;
+use control_api::well_known::{ADMIN_PORT, PROXY_MEMORY_MIN};
 
 use super::SETTINGS;
 use crate::telemetry::log;
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
     /// Bytes, by Kubernetes' binary units or none.
     pub(super) fn memory(&mut self, name: &'static str) -> Option<u64> {
         let value = self.text(name)?;
-        let bytes = parse_memory(&value).filter(|bytes| *bytes >= MEMORY_MIN);
+        let bytes = parse_memory(&value).filter(|bytes| *bytes >= PROXY_MEMORY_MIN);
         if bytes.is_none() {
             let expected = "a number of bytes like 268435456 or 256Mi, at least 16Mi";
             self.refuse(name, &value, expected);
@@ -193,8 +193,5 @@ fn parse_memory(text: &str) -> Option<u64> {
     };
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
-
-/// An idle proxy takes 7 MiB: with less it would refuse everything.
-const MEMORY_MIN: u64 = 16 << 20;
 
 const LOOPBACK: &str = "a loopback address with a port, like 127.0.0.1:19401 or [::1]:19401";
