@@ -92,6 +92,8 @@ fn a_pod_reaches_itself_by_its_own_service_and_others_by_both_families() {
     let shop = Namespace::injected("weir-services");
     shop.shop(&["catalog", "stock"]);
     let catalog = shop.pod("app=catalog");
+    // A Service that is new may not be known to the node yet; who asks then asks again.
+    shop.call(&catalog, "catalog", "http://catalog/items/1");
     let before = shop.metric(&catalog, "weir_outbound_requests_total", &[]);
     let own = shop.call(&catalog, "catalog", "http://catalog/items/1");
     assert_eq!(own["ok"], true, "{own}");
