@@ -38,7 +38,7 @@ fn a_sidecar_is_small_idle_and_busy() {
     shop.shop(&["stock"]);
     let client = shop.client("");
     // The kubelet looks every ten seconds or so: two looks apart belong to the idle time.
-    std::thread::sleep(Duration::from_secs(25));
+    std::thread::sleep(Duration::from_secs(20));
     let idle = until("the kubelet's look", Duration::from_mins(1), || {
         usage(&shop, client)
     });
@@ -50,12 +50,12 @@ fn a_sidecar_is_small_idle_and_busy() {
         "--rate",
         "300",
         "--seconds",
-        "45",
+        "35",
         "--concurrency",
         "50",
     ];
     let mut load = shop.exec_beside(client, "app", &words);
-    std::thread::sleep(Duration::from_secs(35));
+    std::thread::sleep(Duration::from_secs(27));
     let busy = until("the kubelet's look", Duration::from_mins(1), || {
         usage(&shop, client)
     });

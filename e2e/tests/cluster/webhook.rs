@@ -181,7 +181,7 @@ fn certificates_rotate_without_a_failed_admission() {
             });
         }
         // Each replica looks every half a minute: by then both serve it.
-        thread::sleep(Duration::from_secs(45));
+        thread::sleep(Duration::from_secs(35));
         ended.store(true, Ordering::Relaxed);
         let count = asked.join().expect("no admission failed");
         println!(
