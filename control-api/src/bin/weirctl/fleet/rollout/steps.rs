@@ -56,7 +56,7 @@ impl Rollout<'_> {
         let proxy = self.proxy(&row);
         let mut applied = proxy.apply(self.policy, before, dry_run).await;
         if matches!(applied, Err(Trouble::Stale)) {
-            applied = self.again(&proxy).await;
+            applied = again(&proxy, self.policy).await;
         }
         self.rows.change(place, |row| match applied {
             Ok(Applied {
@@ -76,18 +76,6 @@ impl Rollout<'_> {
                 "another revision came between, which was not replaced; push again",
             ),
         });
-    }
-
-    /// Another revision came between. If it is the same policy, as when the `ConfigMap` was written first, all is well;
-    /// otherwise it is somebody else's, and stays.
-    async fn again(&self, proxy: &Proxy<'_>) -> Result<Applied, Trouble> {
-        let revision = proxy.status().await?.policy.revision.revision;
-        let tried = proxy.apply(self.policy, revision, true).await?;
-        if tried.changes.is_empty() {
-            Ok(tried)
-        } else {
-            Err(Trouble::Stale)
-        }
     }
 
     /// Waits until the pod's status tells of the new revision.
@@ -134,12 +122,16 @@ impl Rollout<'_> {
             row.ends(PodResult::Unknown, "interrupted while it was rolled back");
         });
         let proxy = self.proxy(&row);
-        let deadline = Instant::now() + BACK_TIME_MAX;
         let mut rolled_back = proxy.roll_back(before, after).await;
+        let deadline = Instant::now() + BACK_TIME_MAX;
         // A proxy that started again has no earlier revisions, and one that is about to does not answer yet.
         while matches!(rolled_back, Err(Trouble::Failed(_))) && Instant::now() < deadline {
             sleep(PAUSE).await;
             rolled_back = proxy.apply(&row.policy, after, false).await;
+            if matches!(rolled_back, Err(Trouble::Stale)) {
+                // It may be what an earlier try brought back, whose answer was lost.
+                rolled_back = again(&proxy, &row.policy).await;
+            }
         }
         self.rows.change(place, |row| match rolled_back {
             Ok(applied) => {
@@ -173,6 +165,18 @@ impl Rollout<'_> {
     }
 }
 
+/// Another revision came between. If it is the same policy, as when the `ConfigMap` was written first, all is well; otherwise
+/// it is somebody else's, and stays.
+async fn again(proxy: &Proxy<'_>, policy: &str) -> Result<Applied, Trouble> {
+    let revision = proxy.status().await?.policy.revision.revision;
+    let tried = proxy.apply(policy, revision, true).await?;
+    if tried.changes.is_empty() {
+        Ok(tried)
+    } else {
+        Err(Trouble::Stale)
+    }
+}
+
 pub(super) fn end_badly(row: &mut Row, trouble: Trouble, if_stale: &str) {
     match trouble {
         Trouble::Gone => row.ends(PodResult::Gone, "deleted meanwhile"),
@@ -181,7 +185,8 @@ pub(super) fn end_badly(row: &mut Row, trouble: Trouble, if_stale: &str) {
     }
 }
 
-/// How long it is tried to give a pod the policy back that it had.
-const BACK_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long it is tried to give a pod the policy back that it had: the kubelet starts a container again after 10 s at the latest,
+/// the second time.
+const BACK_TIME_MAX: Duration = Duration::from_secs(15);
 /// Time between two tries, or two questions whether a revision is in force.
 const PAUSE: Duration = Duration::from_millis(500);
