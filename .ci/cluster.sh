@@ -51,6 +51,19 @@ cluster_end() {
     finish $code
 }
 
+# Those whose names have one of the words; without words, all: first what neither measures nor changes what all pods share, three at
+# a time, then the others one by one.
+cluster_tests() { # cluster_tests [WORD]...
+    local words=(test --workspace --test cluster -- --ignored --nocapture) beside=(audit:: injection:: lifecycle:: policy::) code=0
+    if [ $# -gt 0 ]; then
+        tests cluster "${words[@]}" --test-threads 1 "$@"
+        return
+    fi
+    tests cluster-beside "${words[@]}" --test-threads 3 "${beside[@]}" || code=1
+    tests cluster "${words[@]}" --test-threads 1 "${beside[@]/#/--skip=}" || code=1
+    return $code
+}
+
 step_cluster() {
     local archive modules program begun=$SECONDS
     # shellcheck source=e2e/cluster/plan.sh
@@ -101,7 +114,7 @@ step_cluster() {
     "$helm" install weir helm/weir --namespace weir-system --create-namespace --values e2e/cluster/values.yaml --wait --timeout 120s
     "$helm" test weir --namespace weir-system --timeout 60s
     kubectl --namespace weir-tracing rollout status deployment/jaeger deployment/collector --timeout=120s
-    tests cluster test --workspace --no-fail-fast --test cluster -- --ignored --test-threads 1 --nocapture "${CLUSTER_TESTS[@]}"
+    cluster_tests "${CLUSTER_TESTS[@]}"
     "$helm" uninstall weir --namespace weir-system --wait
     if kubectl get mutatingwebhookconfigurations,clusterroles,clusterrolebindings --output name | grep weir; then
         echo "the objects above are left of the release"
