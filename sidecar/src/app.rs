@@ -352,7 +352,8 @@ async fn serve(number: usize, parts: Parts, outbound: Listener, explicit: Listen
         ..settings.upstream
     };
     let upstream = Upstream::new(&connect);
-    let closing = close_unused(upstream.clone(), Arc::clone(&connections));
+    let memory = Arc::clone(connections.memory());
+    let closing = upstream.clone().close_unused_when_short(memory);
     let inlet = Inlet {
         proxy: Proxy::new(Arc::clone(&shared), upstream),
         connect,
@@ -391,16 +392,6 @@ async fn serve(number: usize, parts: Parts, outbound: Listener, explicit: Listen
         () = closing => {}
     }
     probe.abort();
-}
-
-/// Closes unused connections to servers whenever memory becomes short. Does not end.
-async fn close_unused(upstream: Upstream, connections: Arc<Connections>) {
-    let memory = connections.memory();
-    loop {
-        memory.becomes(true).await;
-        upstream.close_unused();
-        memory.becomes(false).await;
-    }
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use crate::error::UpstreamError;
 use crate::http::body::Body;
+use crate::memory::Memory;
 
 pub mod connect;
 pub mod http1;
@@ -56,8 +57,12 @@ impl Upstream {
         }))
     }
 
-    /// Closes the connections that wait for a call.
-    pub fn close_unused(&self) {
-        self.0.http1.close_unused();
+    /// Closes the connections that wait for a call whenever memory becomes short. Does not end.
+    pub async fn close_unused_when_short(self, memory: Arc<Memory>) {
+        loop {
+            memory.becomes(true).await;
+            self.0.http1.close_unused();
+            memory.becomes(false).await;
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Accepts the application's connections and owns what is done with them.
 //!
 //! Accepting pauses while as many connections are open as there may be or the process is near the memory that it may
-//! have, and backs off while the system is short of descriptors or memory; connections that are open are not touched by either. A drain ends the accepting; then
-//! [`Listener::run`] waits for its connections, and dropping it ends them.
+//! have, and backs off while the system is short of descriptors or memory; connections that are open are not touched by
+//! any of these. A drain ends the accepting; then [`Listener::run`] waits for its connections, and dropping it ends them.
 
 use std::future::Future;
 use std::io;
