@@ -61,6 +61,31 @@ pub mod kubernetes {
     pub const POLICY_KEY: &str = "policy.yaml";
     /// Where the image has its binaries; on the `PATH`, so that `weirctl` can be run in the container by its name.
     pub const BINARY_DIR: &str = "/usr/local/bin";
+
+    /// Whether a text can be the name of most objects: a subdomain of RFC 1123, of which Kubernetes bounds only the whole.
+    #[must_use]
+    pub fn is_subdomain(text: &str) -> bool {
+        text.len() <= SUBDOMAIN_BYTES_MAX && text.split('.').all(is_dns_text)
+    }
+
+    /// Whether a text can be the name of a namespace: a label of RFC 1123.
+    #[must_use]
+    pub fn is_label(text: &str) -> bool {
+        text.len() <= LABEL_BYTES_MAX && is_dns_text(text)
+    }
+
+    fn is_dns_text(text: &str) -> bool {
+        let is_inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        !text.is_empty()
+            && text.bytes().all(is_inner)
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+    }
+
+    /// RFC 1123 § 2.1, RFC 1035 § 2.3.4.
+    pub const LABEL_BYTES_MAX: usize = 63;
+    /// As RFC 1035 § 2.3.4, without the bytes that are not written.
+    pub const SUBDOMAIN_BYTES_MAX: usize = 253;
 }
 
 /// Header names, all lower case.

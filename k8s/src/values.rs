@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use control_api::document::parse_length;
+use control_api::well_known::kubernetes::is_subdomain;
 
 /// A text that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -145,14 +146,7 @@ pub(crate) fn log_level(text: &str) -> Result<String, InvalidValue> {
 /// The name of a `ConfigMap`: labels of lower-case letters, digits and dashes (RFC 1123) with dots between them.
 pub(crate) fn object_name(text: &str) -> Result<String, InvalidValue> {
     let text = text.trim();
-    let is_label = |label: &str| {
-        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        !label.is_empty()
-            && label.bytes().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if text.len() <= 253 && text.split('.').all(is_label) {
+    if is_subdomain(text) {
         Ok(text.to_owned())
     } else {
         Err(invalid(text, "the name of a ConfigMap"))

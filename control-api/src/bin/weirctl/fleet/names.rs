@@ -5,6 +5,10 @@
 
 use std::str::FromStr;
 
+use control_api::well_known::kubernetes::{
+    LABEL_BYTES_MAX, SUBDOMAIN_BYTES_MAX, is_label, is_subdomain,
+};
+
 /// The pod that is meant: `[NS/]NAME`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodName {
@@ -30,7 +34,7 @@ impl FromStr for PodName {
 
 /// A namespace's name: a label of RFC 1123.
 pub(super) fn namespace(text: &str) -> Result<String, String> {
-    if text.len() <= LABEL_BYTES_MAX && is_label(text) {
+    if is_label(text) {
         return Ok(text.to_owned());
     }
     Err(format!(
@@ -46,9 +50,8 @@ pub(super) fn config_map(text: &str) -> Result<String, String> {
     subdomain("ConfigMap", text)
 }
 
-/// A subdomain of RFC 1123, as Kubernetes has it: only all of it has a greatest length.
 fn subdomain(kind: &str, text: &str) -> Result<String, String> {
-    if text.len() <= SUBDOMAIN_BYTES_MAX && text.split('.').all(is_label) {
+    if is_subdomain(text) {
         return Ok(text.to_owned());
     }
     Err(format!(
@@ -56,16 +59,6 @@ fn subdomain(kind: &str, text: &str) -> Result<String, String> {
          last and beside each ."
     ))
 }
-
-fn is_label(text: &str) -> bool {
-    let is_inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    !text.is_empty() && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
-}
-
-/// RFC 1123 § 2.1, RFC 1035 § 2.3.4.
-const LABEL_BYTES_MAX: usize = 63;
-/// As RFC 1035 § 2.3.4, without the bytes that are not written.
-const SUBDOMAIN_BYTES_MAX: usize = 253;
 
 #[cfg(test)]
 mod tests {
