@@ -46,6 +46,8 @@ pub(crate) struct Cluster {
     pub(crate) execs: Mutex<Vec<(String, String)>>,
     pub(crate) protocol: Mutex<&'static str>,
     pub(crate) ended: tokio::sync::watch::Sender<usize>,
+    /// Who is told that a `ConfigMap` is to be made, which then never ends.
+    pub(crate) stuck: Mutex<Option<tokio::sync::watch::Sender<bool>>>,
 }
 
 impl Cluster {
@@ -139,6 +141,7 @@ impl Running {
             execs: Mutex::default(),
             protocol: Mutex::new("v5.channel.k8s.io"),
             ended: tokio::sync::watch::Sender::new(0),
+            stuck: Mutex::default(),
         });
         let namespace = Router::new()
             .route("/pods", get(list))
@@ -299,6 +302,11 @@ async fn config_map(State(cluster): Shared, Path(name): Path<String>) -> Result<
 
 async fn create(State(cluster): Shared, Json(map): Json<Value>) -> Result<Response, Refusal> {
     cluster.allowed("create", "configmaps")?;
+    let stuck = cluster.stuck.lock().unwrap().clone();
+    if let Some(told) = stuck {
+        told.send_replace(true);
+        std::future::pending::<()>().await;
+    }
     let name = map["metadata"]["name"].as_str().unwrap().to_owned();
     if !cluster.config_map(&name).is_null() {
         return Err(status(StatusCode::CONFLICT, "already exists"));

@@ -10,6 +10,7 @@
 
 mod api_server;
 mod exec;
+mod interrupt;
 mod one_pod;
 mod pod;
 mod push;

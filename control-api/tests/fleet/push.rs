@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use expect_test::expect;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::api_server::{After, Running};
 use crate::pod::{BAD_LIMIT, policy};
-use crate::weirctl::{LONG, Said, command, run};
+use crate::weirctl::run;
 
 #[tokio::test]
 async fn every_running_pod_with_a_proxy_gets_the_policy() {
@@ -340,37 +338,4 @@ async fn a_selector_without_proxies_says_what_to_look_at() {
         said.code == 1 && said.err.contains("is KUBECONFIG right?"),
         "{said:?}"
     );
-}
-
-#[tokio::test]
-async fn interrupted_it_says_what_was_pushed_and_what_not() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        interrupted_by(signal).await;
-    }
-}
-
-async fn interrupted_by(signal: Signal) {
-    let running = Running::start(&["a", "b", "c"]).await;
-    running.file("p.yaml", &policy(8));
-    let (hanging, mut hangs) = tokio::sync::watch::channel(false);
-    running.cluster.before_exec(move |pod, words| {
-        if pod == "b" && words[0] == "apply" {
-            hanging.send_replace(true);
-            return After::Hangs;
-        }
-        After::Runs
-    });
-    let words = "push -l app=checkout {}/p.yaml --max-unavailable 1 --watch 0s -o json";
-    let child = command(&running, words).spawn().unwrap();
-    hangs.wait_for(|hangs| *hangs).await.unwrap();
-    let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap());
-    kill(pid, signal).unwrap();
-    let said = tokio::time::timeout(LONG, child.wait_with_output()).await;
-    let said = Said::of(said.unwrap().unwrap());
-    assert_eq!(said.code, 1, "{said:?}");
-    assert_eq!(
-        said.results(),
-        ["a 1 2 applied", "b 1 1 unknown", "c 1 1 not-reached"]
-    );
-    assert!(said.err.contains("interrupted"), "{said:?}");
 }

@@ -1,10 +1,11 @@
 //! `weirctl push`: from the file and the selector to the report.
 
 use std::collections::BTreeSet;
+use std::io;
 
 use control_api::document::Document;
 use k8s_openapi::api::core::v1::Pod;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::PushArguments;
 use super::cluster::Cluster;
@@ -38,14 +39,12 @@ pub(crate) async fn push(
         .as_ref()
         .map_or_else(Vec::new, |save| elsewhere(&pods, save));
 
-    // What cancels a job sends SIGTERM, a terminal SIGINT.
-    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = Interrupts::listen()?;
     let rollout = Rollout::new(&cluster, &text, arguments, Rows::new(rows), output);
     let stopped = tokio::select! {
         biased;
         // What is under way is dropped at its next wait, and the rows tell how far it came.
-        _ = tokio::signal::ctrl_c() => Some(INTERRUPTED.to_owned()),
-        _ = terminated.recv() => Some(INTERRUPTED.to_owned()),
+        () = interrupted.next() => Some(INTERRUPTED.to_owned()),
         done = rollout.run() => done.err(),
     };
     let (rows, said) = rollout.into_parts();
@@ -60,7 +59,12 @@ pub(crate) async fn push(
     };
     match save {
         Some(save) if report.stopped.is_none() && !arguments.dry_run => {
-            match save.write(&cluster, &text).await {
+            let written = tokio::select! {
+                biased;
+                () = interrupted.next() => Err(INTERRUPTED_SAVING.into()),
+                written = save.write(&cluster, &text) => written,
+            };
+            match written {
                 Ok(said) => report.notes.push(said),
                 Err(why) => report.stopped = Some(why.to_string()),
             }
@@ -72,6 +76,28 @@ pub(crate) async fn push(
     match report.stopped {
         Some(why) => Err(why.into()),
         None => Ok(()),
+    }
+}
+
+/// What ends a push before its time: a terminal's SIGINT, and the SIGTERM of whatever cancels a job.
+struct Interrupts {
+    terminal: Signal,
+    job: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminal: signal(SignalKind::interrupt())?,
+            job: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminal.recv() => {}
+            _ = self.job.recv() => {}
+        }
     }
 }
 
@@ -110,3 +136,4 @@ fn nobody(cluster: &Cluster, selector: &str, skipped: &[Row]) -> String {
 }
 
 const INTERRUPTED: &str = "interrupted; each pod has the revision that the table shows: push again, or roll back one by one (weirctl --pod)";
+const INTERRUPTED_SAVING: &str = "interrupted; the pods above have the policy, and nobody knows whether the ConfigMap has: push again";
