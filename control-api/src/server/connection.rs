@@ -56,13 +56,13 @@ enum Peer {
 
 /// How many connections may be open at a time. Each kind of caller has its own places, so that those who may not call
 /// cannot keep out those who may.
-struct Places {
+struct Limits {
     known: Arc<Semaphore>,
     refused: Arc<Semaphore>,
     unknown: Arc<Semaphore>,
 }
 
-impl Places {
+impl Limits {
     fn new() -> Self {
         Self {
             known: Arc::new(Semaphore::new(KNOWN_MAX)),
@@ -73,12 +73,12 @@ impl Places {
 
     /// A place for a caller. None: they are all taken.
     fn take(&self, peer: &Peer, counts: &Counts) -> Option<OwnedSemaphorePermit> {
-        let places = match peer {
+        let kind = match peer {
             Peer::Known(_) => &self.known,
             Peer::Refused(_) => &self.refused,
             Peer::Unknown(_) => &self.unknown,
         };
-        let place = Arc::clone(places).try_acquire_owned().ok();
+        let place = Arc::clone(kind).try_acquire_owned().ok();
         if place.is_none() {
             counts.refused_connections.fetch_add(1, Ordering::Relaxed);
         }
@@ -109,7 +109,7 @@ pub(super) async fn serve(server: Server, shutdown: impl Future<Output = ()>) {
         counts,
         stopping,
     };
-    let places = Places::new();
+    let limits = Limits::new();
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
@@ -123,7 +123,7 @@ pub(super) async fn serve(server: Server, shutdown: impl Future<Output = ()>) {
                     continue;
                 };
                 let peer = uids.admit(&stream).map_or_else(Peer::Refused, Peer::Known);
-                if let Some(place) = places.take(&peer, &shared.counts) {
+                if let Some(place) = limits.take(&peer, &shared.counts) {
                     connections.spawn(serve_one(stream, peer, shared.clone(), place));
                 }
             }
@@ -132,7 +132,7 @@ pub(super) async fn serve(server: Server, shutdown: impl Future<Output = ()>) {
                     continue;
                 };
                 let peer = Peer::Unknown(token);
-                if let Some(place) = places.take(&peer, &shared.counts) {
+                if let Some(place) = limits.take(&peer, &shared.counts) {
                     connections.spawn(serve_one(stream, peer, shared.clone(), place));
                 }
             }
