@@ -8,166 +8,22 @@
     reason = "a test fails by panicking, and its helpers are tests too; servers are waited for in real time"
 )]
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::http::Method;
-use k8s::settings::Settings;
-use k8s::webhook::Webhook;
-use k8s::webhook::certificate::Served;
-use k8s::webhook::listener::{self, Security};
-use k8s::webhook::metrics::Metrics;
-use k8s::webhook::own::authority::Names;
-use k8s::webhook::own::cluster::{Cluster, Place};
 use k8s::webhook::own::contents::certificates;
-use k8s::webhook::own::{Keeper, Timing};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use api_server::{ApiServer, CONFIGURATION, SECRET};
+use replica::{Replica, bound, cluster, is_ready};
 
-#[path = "own_certificate/api_server.rs"]
 mod api_server;
+mod replica;
 
 /// Longest that anything here may take; the machine may be busy.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// As the injector's, but fast.
-const TIMING: Timing = Timing {
-    period: Duration::from_millis(200),
-    settle: Duration::from_millis(100),
-    pause: Duration::from_millis(20),
-};
-
-/// One replica of the webhook, on a thread of this process.
-struct Replica {
-    reviews: SocketAddr,
-    admin: SocketAddr,
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
-        }
-    }
-}
-
-fn cluster(server: &ApiServer) -> Cluster {
-    let mut config = kube::Config::new(server.url.parse().unwrap());
-    config.default_retry = false;
-    let place = Place {
-        namespace: "weir-system".to_owned(),
-        secret: "weir-injector-self-certs".to_owned(),
-        configuration: "weir-injector".to_owned(),
-    };
-    Cluster::new(config.try_into().unwrap(), place)
-}
-
-impl Replica {
-    fn start(server: &ApiServer) -> Self {
-        let (reviews, admin) = (bound(), bound());
-        let addrs = (reviews.local_addr().unwrap(), admin.local_addr().unwrap());
-        let (stop, stopping) = watch::channel(false);
-        let server = server.clone();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            runtime
-                .unwrap()
-                .block_on(serve(server, reviews, admin, stopping));
-        });
-        Self {
-            reviews: addrs.0,
-            admin: addrs.1,
-            stop,
-            thread: Some(thread),
-        }
-    }
-
-    async fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.admin).await.unwrap();
-        let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    async fn is_ready(&self) -> bool {
-        self.get("/readyz").await.starts_with("HTTP/1.1 200")
-    }
-
-    /// Shakes hands as an API server that trusts by `bundle`, and gives the leaf.
-    async fn handshake(&self, bundle: &[u8]) -> std::io::Result<CertificateDer<'static>> {
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(bundle) {
-            roots.add(authority).unwrap();
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let socket = TcpStream::connect(self.reviews).await?;
-        let name = "weir-injector.weir-system.svc".try_into().unwrap();
-        let stream = TlsConnector::from(Arc::new(config))
-            .connect(name, socket)
-            .await?;
-        let (_, connection) = stream.get_ref();
-        Ok(connection.peer_certificates().unwrap()[0].clone())
-    }
-}
-
-/// Serves until told to stop, as `weir-injector serve` does.
-async fn serve(
-    api_server: ApiServer,
-    reviews: std::net::TcpListener,
-    admin: std::net::TcpListener,
-    stop: watch::Receiver<bool>,
-) {
-    let metrics = Arc::<Metrics>::default();
-    let served = Arc::new(Served::nothing(Arc::clone(&metrics)));
-    let (shown, settings) = (Arc::clone(&served), Settings::parse("").unwrap());
-    let webhook = Webhook::new(settings, Arc::clone(&metrics), shown);
-    let names = Names::of("weir-injector", "weir-system");
-    let keeper = Keeper::new(
-        cluster(&api_server),
-        names,
-        Arc::clone(&served),
-        metrics,
-        TIMING,
-    );
-    let listening = |listener| TcpListener::from_std(listener).unwrap();
-    let (reviews, admin) = (listening(reviews), listening(admin));
-    tokio::join!(
-        listener::serve(
-            reviews,
-            Security::Tls(served),
-            webhook.reviews(),
-            stop.clone()
-        ),
-        listener::serve(admin, Security::None, webhook.admin(), stop.clone()),
-        keeper.keep(stop),
-    );
-}
-
-fn bound() -> std::net::TcpListener {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    listener
-}
 
 /// Waits until `is_true` is.
 macro_rules! until {
@@ -400,13 +256,7 @@ async fn the_injector_itself_is_ready_once_it_is_trusted_and_ends_when_told() {
         "the injector to listen",
         TcpStream::connect(admin).await.is_ok()
     );
-    let asked = Replica {
-        reviews: admin,
-        admin,
-        stop: watch::channel(false).0,
-        thread: None,
-    };
-    until!("the injector to be ready", asked.is_ready().await);
+    until!("the injector to be ready", is_ready(admin).await);
     assert!(!server.secret("tls.crt").is_empty() && !server.bundles()[1].is_empty());
     let id = injector.0.id().to_string();
     let told = std::process::Command::new("kill")
