@@ -2,7 +2,9 @@
 # Makes the cluster's programs from their published Go modules, and the images of those that run in pods: build.sh [MODULE]...
 #
 # Each is made once, and again when its module's files changed.
-set -euo pipefail
+set -Eeuo pipefail
+# Some of the programs fail without a word.
+trap 'echo "$0: line $LINENO failed: $BASH_COMMAND" >&2' ERR
 . "$(dirname "${BASH_SOURCE[0]}")/plan.sh"
 . "$here/image.sh"
 
@@ -26,7 +28,7 @@ build() { # build MODULE OUTPUT LDFLAGS PACKAGE...
 
 # The version of what a module builds. Read off its file: Go would want its whole cache for that, also when all is made.
 version_of() { # version_of MODULE REQUIRED
-    sed -n "s|^[^/]*$2 \(v[^ ]*\).*|\1|p" "$here/modules/$1/go.mod" | head -1
+    sed -n "\|^[^/]*$2 v|{s|^[^/]*$2 \(v[^ ]*\).*|\1|p;q}" "$here/modules/$1/go.mod"
 }
 
 # Kubernetes takes its version from the linker; without it clients see v0.0.0.

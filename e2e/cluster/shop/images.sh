@@ -4,7 +4,9 @@
 #
 # Go, Rust and NATS are static programs alone. Python, Node and PostgreSQL are this machine's own programs with the libraries that
 # they load. None has a shell, but for PostgreSQL's, whose initdb needs one.
-set -euo pipefail
+set -Eeuo pipefail
+# Some of the programs fail without a word.
+trap 'echo "$0: line $LINENO failed: $BASH_COMMAND" >&2' ERR
 . "$(dirname "${BASH_SOURCE[0]}")/../plan.sh"
 . "$here/image.sh"
 shop=$here/shop
@@ -50,7 +52,8 @@ libraries() { # libraries STAGE
     cp --dereference "$loader" "$stage$loader"
     # Older C libraries load these when a name is looked up; newer ones have them inside.
     for library in libnss_files.so.2 libnss_dns.so.2 libresolv.so.2; do
-        library=$(ldconfig -p | awk -v name="$library" '$1 == name { print $NF; exit }')
+        # awk reads on to the end: whom it left would fail the pipe.
+        library=$(ldconfig -p | awk -v name="$library" '$1 == name && !found { print $NF; found = 1 }')
         [ -z "$library" ] || cp --dereference --no-clobber "$library" "$stage/lib/"
     done
 }
