@@ -49,23 +49,23 @@ chart_cases() {
 CASES
 }
 
-# What a typo must not pass.
+# What must not pass, and what is to be said of it: where it stands, and what is wrong.
 chart_refusals() {
     cat <<'CASES'
-injector.replica=3
-proxy.options.skip-ports=3306
-injector.failurePolicy=fail
-certs.mode=own
-image.digest=latest
-proxy.options.mode=watch
-proxy.extraEnv[0].valu=a
-injector.tolerations[0].ky=a
-injector.affinity.podAfinity.a=b
-injector.resources.limit.cpu=1
-injector.networkPolicy.metricsFrom[0].selector=a
-monitoring.interval=soon
-monitoring.dashboards.enable=true
-monitoring.prometheusRule=true,monitoring.disabledAlerts={WeirSpansDroppd}
+injector.replica=3                                  '/injector': additional properties 'replica'
+proxy.options.skip-ports=3306                       '/proxy/options': additional properties 'skip-ports'
+injector.failurePolicy=fail                         '/injector/failurePolicy': value must be one of 'Fail', 'Ignore'
+certs.mode=own                                      '/certs/mode': value must be one of 'self'
+image.digest=latest                                 '/image/digest': 'latest' does not match pattern
+proxy.options.mode=watch                            '/proxy/options/mode': value must be one of 'enforce'
+proxy.extraEnv[0].valu=a                            '/proxy/extraEnv/0': additional properties 'valu'
+injector.tolerations[0].ky=a                        '/injector/tolerations/0': additional properties 'ky'
+injector.affinity.podAfinity.a=b                    '/injector/affinity': additional properties 'podAfinity'
+injector.resources.limit.cpu=1                      '/injector/resources': additional properties 'limit'
+injector.networkPolicy.metricsFrom[0].selector=a    '/injector/networkPolicy/metricsFrom/0': additional properties 'selector'
+monitoring.interval=soon                            '/monitoring/interval': 'soon' does not match pattern
+monitoring.dashboards.enable=true                   '/monitoring/dashboards': additional properties 'enable'
+monitoring.prometheusRule=true,monitoring.disabledAlerts={WeirSpansDroppd} there is no alert WeirSpansDroppd; there are WeirShedding
 CASES
 }
 
@@ -98,13 +98,15 @@ chart() { # chart MAJOR
         done < <(chart_cases)
         target/kubernetes-validate/bin/kubernetes-validate -k "$version" --strict --quiet "${own[@]}"
     done
-    while read -r case; do
+    while read -r case said; do
         if "$helm" template weir helm/weir --kube-version 1.37.0 --set "$case" >"$logs/refused.log" 2>&1; then
             echo "the chart takes $case"
             return 1
         fi
+        grep --fixed-strings "$said" "$logs/refused.log" >/dev/null || { echo "$case is refused otherwise:"; cat "$logs/refused.log"; return 1; }
     done < <(chart_refusals)
-    snapshot "$helm"
+    snapshot "$helm" rendered-by-default
+    snapshot "$helm" rendered --values k8s/tests/chart/full.yaml
     if "$helm" template weir helm/weir --kube-version 1.28.0 >"$logs/refused.log" 2>&1; then
         echo "the chart puts native sidecars into a Kubernetes that has none"
         return 1
@@ -113,10 +115,11 @@ chart() { # chart MAJOR
     echo "the chart is right by Helm $1"
 }
 
-# What is rendered of everything switched on, sorted: each Helm has an order and blank lines of its own. UPDATE_EXPECT=1 writes it anew.
-snapshot() { # snapshot HELM
-    local known=k8s/tests/chart/rendered.yaml rendered=target/helm/full.yaml
-    "$1" template weir helm/weir --namespace weir-system --kube-version 1.33.0 --values k8s/tests/chart/full.yaml |
+# What is rendered, sorted: each Helm has an order and blank lines of its own. UPDATE_EXPECT=1 writes it anew.
+snapshot() { # snapshot HELM NAME [ARGUMENT]...
+    local helm=$1 known=k8s/tests/chart/$2.yaml rendered=target/helm/$2.yaml
+    shift 2
+    "$helm" template weir helm/weir --namespace weir-system --kube-version 1.33.0 "$@" |
         python3 -c 'import sys; print("---\n".join(sorted(part.strip("\n") + "\n" for part in sys.stdin.read().split("---\n"))), end="")' >"$rendered"
     [ -z "${UPDATE_EXPECT:-}" ] || cp "$rendered" "$known"
     diff -u "$known" "$rendered"
