@@ -17,9 +17,9 @@ injected_manifests() {
     kubernetes_validate || { skip injected-manifests "kubernetes-validate cannot be installed"; return; }
     for version in 1.29 1.30 1.31 1.32 1.33 1.34 1.35 1.36 1.37; do
         target/kubernetes-validate/bin/kubernetes-validate -k "$version" --strict --quiet \
-            k8s/tests/injected/*.yaml k8s/tests/injected/*.json
+            k8s/tests/injected/*.yaml k8s/tests/injected/*.json examples/kubernetes/*.yaml
     done
-    echo "injected manifests are valid"
+    echo "injected manifests and examples are valid"
 }
 
 # Real Helm, made as the cluster's tests have it.
