@@ -9,9 +9,11 @@
     reason = "a test fails by panicking, and its helpers are tests too"
 )]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use expect_test::expect_file;
+use k8s::reason::SKIPS;
 use serde_json::Value;
 
 const ALERTS: &str = include_str!("../../helm/weir/alerts/weir.yaml");
@@ -60,6 +62,28 @@ fn every_alert_says_what_to_do_and_where_that_is_written() {
         assert!(UNIT_TESTS.contains(&fires), "{name} has no unit test");
     }
 }
+
+#[test]
+fn every_reason_to_leave_a_pod_raises_an_alert_but_those_that_are_of_its_kind() {
+    let all = alerts();
+    let alert = all.iter().find(|it| it["alert"] == "WeirPodsNotInjected");
+    let expression = alert.unwrap()["expr"].as_str().unwrap();
+    let (_, codes) = expression.split_once("{result=~\"").unwrap();
+    let (codes, _) = codes.split_once('"').unwrap();
+    let known: BTreeSet<&str> = codes.split('|').chain(OF_ITS_KIND).collect();
+    let codes: BTreeSet<&str> = SKIPS.iter().map(|(code, _)| *code).collect();
+    assert_eq!(known, codes);
+}
+
+/// Asked for, done already, or nothing that its owner could mend while the pod is what it is.
+const OF_ITS_KIND: [&str; 6] = [
+    "injection_disabled",
+    "mirror_pod",
+    "already_injected",
+    "host_network_enabled",
+    "windows_pod",
+    "other_mesh",
+];
 
 #[test]
 fn the_runbook_has_every_alert() {

@@ -1,5 +1,6 @@
 //! How connections reach us: redirect rules, the namespace of `weir run`, original destination, listeners, detection.
 
+pub mod bypass;
 pub mod cidr;
 pub mod client_end;
 pub mod connections;

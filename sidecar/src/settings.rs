@@ -120,6 +120,11 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "After SIGTERM: longest time to serve as before, for the application's sake. Calls in flight then get 5 s more; both together stay below a pod's usual grace period of 30 s.",
     },
     Setting {
+        name: "WEIR_PROXY_UID",
+        default: "",
+        meaning: "The user whose connections the redirect rules leave alone, which is this process's. Connections of other processes of the pod under it bypass weir: they are looked for, counted (`weir_bypass_connections_seen_total`) and logged. Absent: not looked for, since outside a pod other programs may well be this user's.",
+    },
+    Setting {
         name: "WEIR_OPAQUE_PORTS",
         default: "",
         meaning: "Destination ports that are forwarded without a look at what is spoken, separated by commas; beside those of the policy and the well-known ones of databases. For what one pod needs and a shared policy does not say.",
@@ -164,6 +169,8 @@ pub struct Settings {
     pub body_bytes_total_max: usize,
     /// `WEIR_DRAIN_TIME`
     pub drain_time: Duration,
+    /// `WEIR_PROXY_UID`
+    pub proxy_uid: Option<u32>,
     /// `WEIR_OPAQUE_PORTS`
     pub opaque_ports: Vec<u16>,
     /// `WEIR_LOG_LEVEL`
@@ -202,6 +209,7 @@ impl Settings {
             memory_max: read.memory("WEIR_MEMORY_MAX"),
             body_bytes_total_max: read.number("WEIR_BODY_BYTES_TOTAL_MAX", 0, 1 << 30),
             drain_time: read.duration("WEIR_DRAIN_TIME"),
+            proxy_uid: read.uid("WEIR_PROXY_UID"),
             opaque_ports: read.ports("WEIR_OPAQUE_PORTS"),
             log_level: read.log_level("WEIR_LOG_LEVEL"),
         };

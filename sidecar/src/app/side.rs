@@ -11,6 +11,7 @@ use super::introspect::Live;
 use super::{Parts, StartError, Started, Stop, system};
 use crate::admin::{self, Admin, Readiness, State};
 use crate::drain::Draining;
+use crate::intercept::bypass;
 use crate::memory;
 use crate::run::Services;
 use crate::telemetry::otlp::SpanExport;
@@ -53,6 +54,10 @@ pub(super) async fn serve(parts: Parts, chores: Chores, started: Started) {
     }
     if let Some(memory_watch) = chores.memory_watch {
         tasks.spawn(memory_watch.run());
+    }
+    if let Some(uid) = parts.settings.proxy_uid {
+        let metrics = Arc::clone(parts.shared.telemetry.metrics());
+        tasks.spawn(bypass::watch(uid, metrics));
     }
     tasks.spawn(chores.services.serve());
     let _the_starter_waits = started.send(Ok(()));

@@ -96,6 +96,10 @@ impl<'a> Reader<'a> {
         bytes
     }
 
+    pub(super) fn uid(&mut self, name: &'static str) -> Option<u32> {
+        self.parsed(name, "a user id like 19400")
+    }
+
     pub(super) fn duration(&mut self, name: &'static str) -> Duration {
         let expected = "a length of time like 250ms, 5s or 1m, above 0 and at most 1h";
         let value = self.text(name).unwrap_or_default();

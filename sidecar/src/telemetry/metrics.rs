@@ -36,6 +36,7 @@ pub struct Metrics {
     idle: AtomicU64,
     detections: Counters<Detection, 10>,
     accept_pauses: Counters<AcceptPause, 4>,
+    bypasses_seen: AtomicU64,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     spans_exported: AtomicU64,
     spans_dropped: Counters<SpanDrop, 3>,
@@ -106,6 +107,11 @@ impl Metrics {
     /// A listener paused.
     pub fn accept_paused(&self, reason: AcceptPause) {
         self.accept_pauses.add_one(reason);
+    }
+
+    /// So many connections were seen that bypass weir.
+    pub fn bypasses_seen(&self, connections: u64) {
+        self.bypasses_seen.fetch_add(connections, Relaxed);
     }
 
     pub(in crate::telemetry) fn decided(&self, decisions: &[super::record::Decision]) {

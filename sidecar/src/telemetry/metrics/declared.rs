@@ -67,6 +67,7 @@ pub const ALL: &[&Declaration] = &[
     &MALFORMED,
     &HEADER_LIMIT,
     &ACCEPT_PAUSES,
+    &BYPASSES,
     &LATENESS,
     &BUSY,
     &POLICY_REVISION,
@@ -317,6 +318,15 @@ pub const ACCEPT_PAUSES: Declaration = Declaration {
     kind: MetricType::Counter,
     unit: None,
     labels: &["reason"],
+};
+
+/// Connections that weir never sees.
+pub const BYPASSES: Declaration = Declaration {
+    name: "weir_bypass_connections_seen_total",
+    help: "Connections that bypass weir because another process of the pod runs as the proxy's user, as seen at looks 10 s apart; with WEIR_PROXY_UID only",
+    kind: MetricType::Counter,
+    unit: None,
+    labels: &[],
 };
 
 /// How late a worker's event loop runs.

@@ -159,7 +159,8 @@ impl Page<'_> {
         for (reason, count) in metrics.accept_pauses.each() {
             family.count(&[("reason", reason.word())], count)?;
         }
-        Ok(())
+        let bypasses = metrics.bypasses_seen.load(Relaxed);
+        self.family(&declared::BYPASSES)?.count(&[], bypasses)
     }
 
     pub(super) fn refused(&mut self, all: &[Refused]) -> fmt::Result {

@@ -1,0 +1,44 @@
+//! An application that runs as the proxy's user: the rules take its calls for weir's own, and somebody is told.
+
+use e2e::http1::Connection;
+use e2e::inside::Inside;
+use e2e::pod::calls::{UID, call, dial, node, serve};
+use e2e::pod::{ADMIN_PORT, POD, PROXY_UID, Pod, addr, ok};
+use e2e::wait;
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_connections_under_the_proxys_user_are_seen_and_the_proxys_own_are_not() {
+    let pod = Pod::new();
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    let (_application, application) = pod.user(UID);
+    let (_clashing, clashing) = pod.user(PROXY_UID);
+    let mut taken = node(8000).map(|to| dial(&application, to).0);
+    assert_eq!(seen(&server), 0);
+    let [_, to] = node(8000);
+    let (_kept, answer) = dial(&clashing, to);
+    assert!(answer["id"].is_null(), "{to} was taken: {answer}");
+    wait::until_true("weir to look", wait::LONG, || {
+        // The proxy has connections of its own to the same server all the while.
+        for connection in &mut taken {
+            assert!(call(connection)["id"].is_string());
+        }
+        seen(&server) > 0
+    });
+    assert_eq!(seen(&server), 1, "and none of weir's");
+}
+
+/// What the proxy has counted, as Prometheus reads it.
+fn seen(elsewhere: &Inside) -> u64 {
+    let stream = elsewhere.connect(addr(POD[0], ADMIN_PORT));
+    let page = Connection::over(stream.expect("the proxy is there")).get("a", "/metrics");
+    let page = page.expect("an answer").text();
+    let mut lines = page.lines();
+    let count = lines.find_map(|line| line.strip_prefix("weir_bypass_connections_seen_total "));
+    count
+        .and_then(|count| count.parse().ok())
+        .expect("it is counted")
+}
