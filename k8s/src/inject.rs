@@ -21,6 +21,7 @@ use crate::settings::Settings;
 use crate::workload::Workload;
 use containers::Sidecar;
 use patch::Patcher;
+use proxy_variables::Variable;
 
 /// What a pod does not say itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -119,26 +120,25 @@ fn patch_of(
     }
     let workload = facts.workload.clone().or_else(|| Workload::of(pod));
     let sidecar = Sidecar::new(pod, settings, &options, workload.as_ref());
-    let status = status(&sidecar, &options);
+    let variables = proxy_variables::of(&options);
+    let status = status(&sidecar, &options, &variables);
     if pod.has_container(PROXY_CONTAINER) {
-        return complete(pod, &options, &status, warnings);
+        return complete(pod, options.placement, &variables, &status, warnings);
     }
     obstacle::before_injection(pod, &options)?;
     let mut patcher = Patcher::default();
     // First, while the containers still are where the pod says.
-    if options.interception == Interception::Env {
-        proxy_variables::add(&mut patcher, pod, &options, warnings);
-    }
+    proxy_variables::add(&mut patcher, pod, options.placement, &variables, warnings);
     sidecar.add(&mut patcher, pod, options.placement);
     patcher.annotate(pod, &annotations(pod, status));
     Ok(patcher.patch())
 }
 
 /// What the injector writes of itself: by the hash one can tell which pods run with other settings than today's.
-fn status(sidecar: &Sidecar, options: &Options) -> String {
+fn status(sidecar: &Sidecar, options: &Options, variables: &[Variable]) -> String {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "hash": sidecar.hash(),
+        "hash": sidecar.hash(variables),
         "native": options.placement == Placement::Native,
         "interception": options.interception.name(),
     })
@@ -148,7 +148,8 @@ fn status(sidecar: &Sidecar, options: &Options) -> String {
 /// Our sidecar is there already. Another webhook may have added a container since, which does not know of the proxy.
 fn complete(
     pod: &Pod,
-    options: &Options,
+    placement: Placement,
+    variables: &[Variable],
     status: &str,
     warnings: &mut Vec<Warning>,
 ) -> Result<Patch, Skip> {
@@ -168,9 +169,7 @@ fn complete(
         Some(_) => {}
     }
     let mut patcher = Patcher::default();
-    if options.interception == Interception::Env {
-        proxy_variables::add(&mut patcher, pod, options, &mut Vec::new());
-    }
+    proxy_variables::add(&mut patcher, pod, placement, variables, &mut Vec::new());
     let patch = patcher.patch();
     if patch.is_empty() {
         Err(Skip::AlreadyInjected)

@@ -18,6 +18,8 @@ pub use annotation::{ANNOTATIONS, Annotation};
 pub enum Interception {
     /// By redirect rules, which an init step installs.
     Redirect,
+    /// By redirect rules that somebody else installs, such as the node's network plug-in; an init step proves them.
+    Verify,
     /// By `HTTP_PROXY` and the like in the environment of the pod's containers.
     Env,
     /// Not at all by the injector's doing: the application uses the explicit proxy of its own accord.
@@ -30,9 +32,16 @@ impl Interception {
     pub fn name(self) -> &'static str {
         match self {
             Self::Redirect => "redirect",
+            Self::Verify => "verify",
             Self::Env => "env",
             Self::None => "none",
         }
+    }
+
+    /// Whether connections are redirected, so that it matters who opens them.
+    #[must_use]
+    pub fn redirects(self) -> bool {
+        matches!(self, Self::Redirect | Self::Verify)
     }
 }
 

@@ -205,7 +205,7 @@ impl Quantity {
 }
 
 /// Highest user id that Kubernetes takes.
-const UID_MAX: u32 = 2_147_483_647;
+pub(crate) const UID_MAX: u32 = 2_147_483_647;
 
 const NANO: u128 = 1_000_000_000;
 

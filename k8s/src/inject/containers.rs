@@ -10,10 +10,11 @@ use control_api::well_known::{ADMIN_PORT, OUTBOUND_PORT, POLICY_DIR, PROXY_MEMOR
 use serde_json::{Map, Value, json};
 
 use super::patch::Patcher;
+use super::proxy_variables::Variable;
 use crate::options::{Interception, Options, Placement, Resources};
 use crate::pod::Pod;
 use crate::settings::Settings;
-use crate::values::Quantity;
+use crate::values::{Quantity, UID_MAX};
 use crate::workload::Workload;
 
 /// The volume of the control socket and the last good policy. No other container has it.
@@ -45,9 +46,11 @@ impl Sidecar {
         options: &Options,
         workload: Option<&Workload>,
     ) -> Self {
-        let redirected = options.interception == Interception::Redirect;
         Self {
-            redirect: redirected.then(|| redirect(settings, options)),
+            redirect: options
+                .interception
+                .redirects()
+                .then(|| redirect(settings, options)),
             proxy: proxy(settings, options, &env(pod, settings, options, workload)),
             volumes: vec![
                 json!({"name": STATE_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": STATE_SIZE_MAX}}),
@@ -93,9 +96,17 @@ impl Sidecar {
         );
     }
 
-    /// Changes whenever what is added does. FNV-1a: stable everywhere, and no secret depends on it.
-    pub(super) fn hash(&self) -> String {
-        let text = json!([self.redirect, self.proxy, self.volumes, self.pull_secrets]).to_string();
+    /// Changes whenever what is added does, `variables` of other containers included. FNV-1a: stable everywhere, and no secret
+    /// depends on it.
+    pub(super) fn hash(&self, variables: &[Variable]) -> String {
+        let added = json!([
+            self.redirect,
+            self.proxy,
+            self.volumes,
+            self.pull_secrets,
+            variables
+        ]);
+        let text = added.to_string();
         let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
@@ -106,8 +117,10 @@ impl Sidecar {
 /// Where the API server mounts the token of a pod's service account, unless something is there.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// The init step: root with one capability, and gone when the rules were seen to work.
+/// The init step, gone when the rules were seen to work: root with one capability where it installs them, and nobody of note
+/// where somebody else has.
 fn redirect(settings: &Settings, options: &Options) -> Value {
+    let installs = options.interception == Interception::Redirect;
     let mut args = vec![
         "redirect".to_owned(),
         format!("--proxy-uid={}", options.proxy_uid),
@@ -119,9 +132,21 @@ fn redirect(settings: &Settings, options: &Options) -> Value {
     if !options.skip_outbound_cidrs.is_empty() {
         args.push(format!("--skip-cidrs={}", options.skip_outbound_cidrs));
     }
-    if options.drop_invalid {
+    if !installs {
+        args.push("--verify".to_owned());
+    } else if options.drop_invalid {
         args.push("--drop-invalid".to_owned());
     }
+    let uid = if installs {
+        0
+    } else {
+        another_than(options.proxy_uid)
+    };
+    let capabilities = if installs {
+        json!({"drop": ["ALL"], "add": ["NET_ADMIN"]})
+    } else {
+        json!({"drop": ["ALL"]})
+    };
     json!({
         "name": REDIRECT_CONTAINER,
         "image": settings.image,
@@ -130,16 +155,21 @@ fn redirect(settings: &Settings, options: &Options) -> Value {
         "args": args,
         "resources": resources(&options.resources),
         "securityContext": {
-            "runAsUser": 0,
-            "runAsNonRoot": false,
+            "runAsUser": uid,
+            "runAsNonRoot": !installs,
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+            "capabilities": capabilities,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [no_token()],
     })
+}
+
+/// Who is redirected, unlike the proxy: the next user id, which is most likely in the range that a platform allows.
+fn another_than(uid: u32) -> u32 {
+    if uid < UID_MAX { uid + 1 } else { uid - 1 }
 }
 
 /// Nothing, where every container otherwise finds the token of the application's service account: the API server mounts
@@ -232,6 +262,9 @@ fn env(
     set("WEIR_STATE_DIR", STATE_DIR);
     // The kubelet's probes come to the pod's first address, which may be of either family.
     set("WEIR_ADMIN_ADDR", &format!("[::]:{ADMIN_PORT}"));
+    if options.interception.redirects() {
+        set("WEIR_PROXY_UID", &options.proxy_uid.to_string());
+    }
     set("WEIR_DRAIN_TIME", &drain_time(pod, options));
     set("WEIR_LOG_LEVEL", &options.log_level);
     set("WEIR_OPAQUE_PORTS", &options.opaque_ports);

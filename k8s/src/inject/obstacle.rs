@@ -4,7 +4,7 @@ use control_api::well_known::kubernetes::{PREFIX, REDIRECT_CONTAINER};
 use control_api::well_known::{ADMIN_PORT, EXPLICIT_PROXY_PORT, OUTBOUND_PORT};
 
 use super::containers::{VOLUMES, is_ours};
-use crate::options::{INJECT_LABEL, Interception, Options, Placement};
+use crate::options::{INJECT_LABEL, Options, Placement};
 use crate::pod::{Container, Pod};
 use crate::reason::{CONTAINERS_MAX, Skip};
 
@@ -95,7 +95,7 @@ pub(super) fn before_injection(pod: &Pod, options: &Options) -> Result<(), Skip>
     if options.placement == Placement::Classic && pod.ends_by_itself() {
         return Err(Skip::ClassicJob);
     }
-    if options.interception == Interception::Redirect {
+    if options.interception.redirects() {
         uid_clash(pod, options.proxy_uid)?;
     }
     port_clash(pod)

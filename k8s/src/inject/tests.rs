@@ -2,8 +2,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
+const SETTINGS: &str = "image: weir:1\notlp: {endpoint: 'http://otel.obs:4317'}";
+
 fn settings() -> Settings {
-    Settings::parse("image: weir:1\notlp: {endpoint: 'http://otel.obs:4317'}").unwrap()
+    Settings::parse(SETTINGS).unwrap()
 }
 
 fn decide(pod: &Value, facts: &Facts) -> Outcome {
@@ -220,6 +222,37 @@ fn where_net_admin_is_forbidden_the_application_is_told_of_the_explicit_proxy() 
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(texts[0].contains("psa_forbids_net_admin"));
     assert!(texts[1].contains("app has HTTP_PROXY of its own"));
+}
+
+#[test]
+fn rules_that_somebody_else_installs_are_proven_without_any_right() {
+    let mut asking = annotated("interception", "verify");
+    asking["metadata"]["annotations"]["weir.dev/skip-outbound-ports"] = "3306".into();
+    // Pod Security has nothing against it.
+    let (pod, texts) = injected(&asking, &forbidding());
+    assert_eq!(texts, [""; 0]);
+    let step = &pod["spec"]["initContainers"][0];
+    let args = ["redirect", "--proxy-uid=19400", "--redirect-port=19401"];
+    let args = [args.as_slice(), &["--skip-ports=3306", "--verify"]].concat();
+    assert_eq!(step["args"], json!(args));
+    let context = &step["securityContext"];
+    assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
+    assert_eq!(context["runAsNonRoot"], true);
+    // The proxy's own connections are not redirected, and would prove nothing.
+    assert_eq!(context["runAsUser"], 19401);
+    let application = &pod["spec"]["containers"][0];
+    assert_eq!(variable(application, "HTTP_PROXY"), None);
+    asking["spec"]["securityContext"] = json!({"runAsUser": 19400});
+    assert_eq!(code(&asking), "uid_clash");
+}
+
+#[test]
+fn without_interception_the_pod_gets_the_proxy_alone() {
+    let (pod, texts) = injected(&annotated("interception", "none"), &Facts::default());
+    assert_eq!(texts, [""; 0]);
+    assert_eq!(names(&pod, "initContainers"), ["weir-proxy", "migrate"]);
+    let env = json!([{"name": "A", "value": "1"}]);
+    assert_eq!(pod["spec"]["containers"][0]["env"], env);
 }
 
 #[test]

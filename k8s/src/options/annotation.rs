@@ -19,13 +19,14 @@ pub struct Annotation {
 pub const ANNOTATIONS: &[Annotation] = &[
     Annotation {
         name: "interception",
-        meaning: "`redirect` (rules of the kernel), `env` (HTTP_PROXY and the like) or `none`. Where Pod Security forbids NET_ADMIN, `redirect` becomes `env`.",
+        meaning: "`redirect` (rules of the kernel), `verify` (rules that somebody else installs, and that are proven only), `env` (HTTP_PROXY and the like) or `none`. Where Pod Security forbids NET_ADMIN, `redirect` becomes `env`.",
         set: |options, value| {
             options.interception = values::choice(
                 value,
-                "redirect, env or none",
+                "redirect, verify, env or none",
                 [
                     Interception::Redirect,
+                    Interception::Verify,
                     Interception::Env,
                     Interception::None,
                 ]

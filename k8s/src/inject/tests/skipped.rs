@@ -105,6 +105,21 @@ fn a_pods_user_counts_only_where_a_container_has_none_of_its_own() {
 }
 
 #[test]
+fn users_of_a_platforms_range_clash_with_a_proxy_of_the_same_range() {
+    // As OpenShift gives them: the first of the project's range to every container without one of its own.
+    let first = 1_000_680_000_u32;
+    let mut pod = annotated("proxy-uid", &first.to_string());
+    pod["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": first});
+    assert_eq!(code(&pod), "uid_clash");
+    pod["metadata"]["annotations"]["weir.dev/proxy-uid"] = (first + 1).to_string().into();
+    let (pod, _) = injected(&pod, &Facts::default());
+    let proxy = &pod["spec"]["initContainers"][1];
+    assert_eq!(proxy["securityContext"]["runAsUser"], first + 1);
+    let args = pod["spec"]["initContainers"][0]["args"].to_string();
+    assert!(args.contains("--proxy-uid=1000680001"), "{args}");
+}
+
+#[test]
 fn a_classic_sidecar_is_not_put_into_what_is_to_end() {
     let mut pod = annotated("native", "false");
     pod["spec"]["restartPolicy"] = "Never".into();
@@ -149,5 +164,16 @@ fn what_was_injected_with_other_settings_is_told_and_left_alone() {
     assert_eq!(outcome.code(), "already_injected");
     assert!(outcome.texts()[0].contains("stale_injection"));
     let same = decide(&pod, &Facts::default());
+    assert_eq!((same.code(), same.texts()), ("already_injected", vec![]));
+}
+
+#[test]
+fn variables_of_other_settings_are_told_as_well() {
+    let (pod, _) = injected(&pod(), &forbidding());
+    let skips = "options: {skip-outbound-cidrs: 10.0.0.0/8}";
+    let skips = Settings::parse(&format!("{SETTINGS}\n{skips}")).unwrap();
+    let outcome = inject(&pod, &forbidding(), &skips).unwrap();
+    assert!(outcome.texts()[0].contains("stale_injection"));
+    let same = decide(&pod, &forbidding());
     assert_eq!((same.code(), same.texts()), ("already_injected", vec![]));
 }
