@@ -22,6 +22,8 @@ pub const NODE: [&str; 2] = ["10.203.77.1", "fd00:203:77::1"];
 pub const POD: [&str; 2] = ["10.203.77.2", "fd00:203:77::2"];
 /// The user of the proxy.
 pub const PROXY_UID: &str = "19400";
+/// The proxy's port for probes and metrics.
+pub const ADMIN_PORT: u16 = 19402;
 
 /// A pod on its node.
 #[derive(Debug)]
@@ -105,10 +107,19 @@ impl Pod {
 
     /// `weir proxy` as the proxy's user, once it serves.
     pub fn proxy(&self) -> Process {
+        self.proxy_by(&[])
+    }
+
+    /// The same, run by another program, as root.
+    pub fn proxy_by(&self, program: &[&str]) -> Process {
         let weir = self.path("weir");
-        let words = [weir.to_str().expect("text"), "proxy"];
-        let mut command = command_in(&self.own, &as_user(PROXY_UID, &words));
+        let weir = [weir.to_str().expect("text"), "proxy"];
+        let words = [program, &as_user(PROXY_UID, &weir)].concat();
+        let mut command = command_in(&self.own, &words);
         command.env("WEIR_CONTROL_SOCKET", self.path("control.sock"));
+        // As the injector sets it, so that a kubelet and Prometheus reach it at whichever address the pod has.
+        command.env("WEIR_ADMIN_ADDR", format!("[::]:{ADMIN_PORT}"));
+        command.env("WEIR_PROXY_UID", PROXY_UID);
         let process = Process::spawn("weir proxy", &mut command);
         wait::until_true("weir proxy to listen", wait::LONG, || {
             self.asked("/v1/status").is_ok()

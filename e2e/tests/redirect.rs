@@ -1,24 +1,43 @@
 //! `weir redirect` as the init step of a pod: with few rights, again at any time, and beside others' rules.
 
-use e2e::pod::calls::{UID, assert_taken, call, dial, node, serve};
-use e2e::pod::{NODE, Pod, addr, ok};
+use e2e::pod::calls::{UID, assert_scraped, assert_taken, call, dial, node, serve};
+use e2e::pod::{ADMIN_PORT, NODE, POD, Pod, addr, ok};
 
 #[test]
 #[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
 fn a_pods_network_may_be_without_ipv6() {
     let pod = Pod::new();
-    let (_server, server) = pod.server();
-    let _serving = serve(&server, 8000);
     pod.in_pod(
         "for name in all default lo eth0; do echo 1 > /proc/sys/net/ipv6/conf/$name/disable_ipv6; done",
     );
-    let done = pod.redirect(&[]);
-    ok(&done);
-    assert!(done.stdout.contains("IPv6: not in use"), "{done:?}");
-    let _proxy = pod.proxy();
+    works_by_ipv4_alone(&pod, &[]);
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_node_may_be_without_ipv6() {
+    let pod = Pod::new();
+    let without_ipv6 = include_str!("python/without_ipv6.py");
+    works_by_ipv4_alone(&pod, &["python3", "-c", without_ipv6]);
+}
+
+/// Everything of a pod, its programs run by `program`.
+fn works_by_ipv4_alone(pod: &Pod, program: &[&str]) {
+    let (_server, server) = pod.server();
+    let _serving = serve(&server, 8000);
+    for words in [&[][..], &["--verify"]] {
+        let done = pod.redirect_by(program, words);
+        ok(&done);
+        let found = "IPv4: redirected; IPv6: not in use";
+        assert!(done.stdout.contains(found), "{done:?}");
+    }
+    let _proxy = pod.proxy_by(program);
     let (_application, application) = pod.user(UID);
     assert_taken(&application, addr(NODE[0], 8000));
-    ok(&pod.redirect(&["--verify"]));
+    assert_scraped(&server, POD[0]);
+    let by_ipv6 = server.connect(addr(POD[1], ADMIN_PORT));
+    assert!(by_ipv6.is_err(), "the proxy has IPv6 after all");
+    ok(&pod.redirect_by(program, &["--verify"]));
 }
 
 #[test]

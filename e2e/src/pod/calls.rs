@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{NODE, Pod, addr};
+use super::{ADMIN_PORT, NODE, Pod, addr};
 use crate::http1::Connection;
 use crate::inside::Inside;
 use crate::scripted::Server;
@@ -68,6 +68,17 @@ pub fn assert_refused_at_once(inside: &Inside, to: SocketAddr) {
     let error = inside.connect(to).expect_err("nobody listens");
     assert!(error.to_string().contains("refused"), "{to}: {error}");
     assert!(begun.elapsed() < Duration::from_secs(1), "{to}");
+}
+
+/// Fails unless the proxy's metrics can be read at this address, as Prometheus reads them from elsewhere.
+pub fn assert_scraped(elsewhere: &Inside, ip: &str) {
+    let to = addr(ip, ADMIN_PORT);
+    let stream = elsewhere.connect(to);
+    let stream = stream.unwrap_or_else(|error| panic!("{to}: {error}"));
+    let page = Connection::over(stream).get("a", "/metrics");
+    let page = page.expect("an answer");
+    assert_eq!(page.status(), 200, "{to}");
+    assert!(page.text().contains("weir_build_info"), "{to}: {page:?}");
 }
 
 /// What the proxy says of the application's connections.
