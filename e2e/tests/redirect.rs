@@ -1,7 +1,8 @@
 //! `weir redirect` as the init step of a pod: with few rights, again at any time, and beside others' rules.
 
 use e2e::pod::calls::{UID, assert_scraped, assert_taken, call, dial, node, serve};
-use e2e::pod::{ADMIN_PORT, NODE, POD, Pod, addr, ok};
+use e2e::pod::{ADMIN_PORT, NODE, POD, PROXY_UID, Pod, addr, ok};
+use e2e::process::Finished;
 
 #[test]
 #[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
@@ -128,4 +129,84 @@ fn a_pods_init_step_needs_one_capability_and_nothing_to_write_to() {
     let done = pod.redirect_by(&container, &[]);
     assert!(!done.status.success(), "{done:?}");
     assert!(done.stderr.contains("NET_ADMIN"), "{done:?}");
+}
+
+/// What may stand before the pod's rules, by what it is, as a chain of another table, with what becomes of the connection
+/// that is made for a proof.
+const EARLIER: &[(&str, &str, &str)] = &[
+    (
+        "another mesh, whose proxy is not up yet",
+        "type nat hook output priority -110; meta l4proto tcp redirect to :15001",
+        "refused",
+    ),
+    (
+        "another mesh, whose proxy answers",
+        "type nat hook output priority -110; meta l4proto tcp redirect to :15002",
+        "someone else answered",
+    ),
+    (
+        "another mesh, for IPv6 alone",
+        "type nat hook output priority -110; meta nfproto ipv6 meta l4proto tcp redirect to :15002",
+        "someone else answered",
+    ),
+    (
+        "a firewall of what leaves",
+        "type filter hook output priority 0; policy drop; udp dport 53 accept",
+        "no answer within",
+    ),
+    (
+        "a firewall of what arrives",
+        "type filter hook input priority 0; tcp dport 19401 reject with tcp reset",
+        "refused",
+    ),
+];
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_init_step_fails_where_other_rules_come_first() {
+    let pod = Pod::new();
+    let (_other, other) = pod.user("0");
+    let _answering = serve(&other, 15002);
+    for (name, chain, detail) in EARLIER {
+        let table = format!("table inet earlier {{ chain output {{ {chain}; }}; }}");
+        pod.in_pod(&format!("nft '{table}'"));
+        let told = failed(pod.redirect(&[]));
+        for part in [
+            "the table `inet weir` is installed",
+            "did not land on port 19401",
+            detail,
+            "nft list ruleset",
+        ] {
+            assert!(told.contains(part), "{name}: {told}");
+        }
+        // Which chain it was can be seen by that, and without it all is well.
+        pod.in_pod(
+            "nft list ruleset | grep -q 'table inet earlier'; nft delete table inet earlier",
+        );
+        ok(&pod.redirect(&["--verify"]));
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_init_step_is_refused_as_the_user_of_the_proxy() {
+    let pod = Pod::new();
+    let as_proxy = ["setpriv", "--reuid", PROXY_UID, "--clear-groups"];
+    for (program, words, uid) in [
+        (&as_proxy[..], &[][..], PROXY_UID),
+        (&as_proxy, &["--verify"], PROXY_UID),
+        (&[], &["--proxy-uid", "0"], "0"),
+    ] {
+        let told = failed(pod.redirect_by(program, words));
+        assert!(told.contains(&format!("runs as user {uid}")), "{told}");
+        assert!(told.contains("run it as another user"), "{told}");
+    }
+    pod.in_pod("! nft list table inet weir 2>/dev/null");
+}
+
+/// What it said for failing.
+fn failed(done: Finished) -> String {
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    assert_eq!(done.stdout, "", "nothing was proven");
+    done.stderr
 }

@@ -1,6 +1,7 @@
 //! `weir redirect`: installs, proves and removes the rules of a pod. Its init container runs this and exits.
 
 use std::io;
+use std::net::SocketAddr;
 
 use control_api::well_known::{OUTBOUND_PORT, PROXY_UID};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -76,6 +77,19 @@ pub enum CommandError {
     /// The rules do not do what they should.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// The rules were installed, and something else has the connections.
+    #[error(
+        "the table `inet weir` is installed, but a connection to {target} did not land on port {redirect_port} ({detail}); \
+         does a chain of another table send it elsewhere or drop it? `nft list ruleset` and `iptables-save` show all of them"
+    )]
+    Overruled {
+        /// What was dialled.
+        target: SocketAddr,
+        /// Where it should have landed.
+        redirect_port: u16,
+        /// What happened instead.
+        detail: String,
+    },
     /// `--verify` found neither a redirect nor a table of ours.
     #[error(
         "the table `inet weir` is not installed, and nothing else redirects either ({0}); run `weir redirect` first"
@@ -146,7 +160,24 @@ async fn act(options: &RedirectOptions, rules: PodRules) -> Result<Done, Command
     };
     match verify::verify(&expectation).await {
         Ok(findings) => Ok(Done::Works(findings)),
-        Err(error) => Err(explained(error).await),
+        Err(error) if options.verify => Err(explained(error).await),
+        Err(error) => Err(overruled(error)),
+    }
+}
+
+/// After an installation the table is there, and this process was seen to be another user's.
+fn overruled(error: VerifyError) -> CommandError {
+    match error {
+        VerifyError::NotRedirected {
+            target,
+            redirect_port,
+            detail,
+        } => CommandError::Overruled {
+            target,
+            redirect_port,
+            detail,
+        },
+        VerifyError::NoRoute | VerifyError::Listen { .. } => CommandError::Verify(error),
     }
 }
 
@@ -177,10 +208,11 @@ impl std::fmt::Display for Done {
     }
 }
 
-/// Makes a capability effective that the binary's file capabilities only permit.
+/// Makes a capability effective that is only permitted.
 ///
-/// The image's binary carries `cap_net_admin+p` without the effective bit: with it, the proxy's container, which drops
-/// all capabilities, could not execute the file at all.
+/// Containers run this as root, whose capabilities are effective. Whoever wants another user gives the binary file
+/// capabilities, and has to choose `cap_net_admin+p`: with the effective bit (`+ep`) the proxy's container, which drops all
+/// capabilities, could not execute the file at all. The image's binary has none.
 fn raise_net_admin() {
     let Ok(mut sets) = capabilities(None) else {
         return;
