@@ -6,11 +6,12 @@
 use e2e::dns::NameServer;
 use e2e::http1::Connection;
 use e2e::pod::calls::{
-    UID, assert_left_alone, assert_refused_at_once, assert_taken, call, connections, dial, listed,
-    node, serve,
+    UID, assert_left_alone, assert_refused_at_once, assert_scraped, assert_taken, call,
+    connections, dial, listed, node, serve,
 };
 use e2e::pod::{NODE, POD, PROXY_UID, Pod, addr, ok};
 use e2e::{binaries, process, wait};
+use serde_json::Value;
 
 #[test]
 #[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
@@ -58,6 +59,18 @@ fn a_pods_calls_to_itself_are_left_alone() {
     let _serving = serve(&application, 8080);
     for ip in [&POD[..], &["127.0.0.1", "127.1.2.3", "::1"]].concat() {
         assert_left_alone(&application, addr(ip, 8080));
+    }
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_metrics_are_read_at_each_of_its_addresses() {
+    let pod = Pod::new();
+    ok(&pod.redirect(&[]));
+    let _proxy = pod.proxy();
+    let (_elsewhere, elsewhere) = pod.server();
+    for ip in POD {
+        assert_scraped(&elsewhere, ip);
     }
 }
 
@@ -256,6 +269,13 @@ fn a_pods_calls_from_one_port_to_two_servers_are_told_apart() {
     }
 }
 
+/// Connections that the application has to each server, of the pod's 100 ports.
+///
+/// A port is free for each server anew, but the proxy's connections are the pod's as well: an application that took all
+/// 100 would leave none to the one that carries its calls on. One or two of those are in use at a time; the rest is for
+/// those that follow them, as a closed connection's port stays taken for a minute.
+const HELD: usize = 90;
+
 /// All connections end at the proxy's one port, so the kernel has to change source ports that would be the same.
 #[test]
 #[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
@@ -264,23 +284,24 @@ fn a_pods_hundred_ports_are_enough_for_ninety_connections_to_each_of_two_servers
     let (_server, server) = pod.server();
     let _serving = [8000, 8001].map(|port| serve(&server, port));
     ok(&pod.redirect(&[]));
+    // Of both families, in spite of its name.
     pod.in_pod("echo 40000 40099 > /proc/sys/net/ipv4/ip_local_port_range");
     let _proxy = pod.proxy();
     let (_application, application) = pod.user(UID);
+    let servers = [node(8000), node(8001)].concat();
     let mut held = Vec::new();
-    for to in [addr(NODE[0], 8000), addr(NODE[0], 8001)] {
-        // Ten to each server are left to the proxy, whose connections are the pod's as well.
-        for number in 0..90 {
-            let (connection, seen) = dial(&application, to);
+    for to in &servers {
+        for number in 0..HELD {
+            let (connection, seen) = dial(&application, *to);
             assert!(seen["id"].is_string(), "{number} to {to}: {seen}");
             held.push(connection);
         }
     }
     let all = connections(&pod);
-    for port in [8000, 8001] {
-        let to = addr(NODE[0], port).to_string();
-        let count = all.iter().filter(|one| one["destination"] == to).count();
-        assert_eq!(count, 90, "{to}");
+    for to in servers {
+        let is_to = |one: &&Value| one["destination"] == to.to_string();
+        let count = all.iter().filter(is_to).count();
+        assert_eq!(count, HELD, "{to}");
     }
 }
 
