@@ -15,8 +15,9 @@ use e2e::pod;
 use e2e::process::{self, Finished, Process};
 use e2e::wait;
 use e2e::weir::free_addr;
+use serde_json::{Value, json};
 
-/// The folder with the image's root.
+/// The folder with the image's root. Beside it lies the archive that it was unpacked from, `weir.tar`.
 const ROOT_VARIABLE: &str = "WEIR_E2E_IMAGE_ROOT";
 /// The image's user.
 const UID: u32 = 19400;
@@ -86,6 +87,16 @@ fn image_root() -> PathBuf {
         || panic!("{ROOT_VARIABLE} is not set; run .ci/run image"),
         PathBuf::from,
     )
+}
+
+/// A JSON file of the image's archive.
+fn in_archive(name: &str) -> Value {
+    let archive = image_root().with_file_name("weir.tar");
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--to-stdout", "--file"]);
+    let done = process::run(tar.arg(archive).arg(name), wait::LONG);
+    assert!(done.status.success(), "{name}: {done:?}");
+    serde_json::from_str(&done.stdout).expect("JSON")
 }
 
 /// A pod's resolv.conf for this server.
@@ -172,6 +183,18 @@ fn the_image_has_all_three_binaries_and_nothing_else() {
         wait::LONG,
     );
     assert_eq!(find.stdout.lines().count(), 3, "{find:?}");
+}
+
+#[test]
+#[ignore = "needs the image: .ci/run image"]
+fn the_image_says_as_which_user_it_runs_what() {
+    let manifest = in_archive("manifest.json");
+    let name = manifest[0]["Config"].as_str().expect("a name");
+    let config = &in_archive(name)["config"];
+    // By number, as a kubelet that is asked for `runAsNonRoot` wants it.
+    assert_eq!(config["User"], format!("{UID}:{UID}"), "{config}");
+    assert_eq!(config["Entrypoint"], json!(["/usr/local/bin/weir"]));
+    assert_eq!(config["Env"], json!(["PATH=/usr/local/bin"]));
 }
 
 #[test]
