@@ -1,8 +1,9 @@
 //! Decides what a call gets, whatever protocol it came by.
 //!
 //! Paths: `/_origin/stats`, `/_origin/calls`, `/_origin/reset` (for the test, neither counted nor slow); `/echo` (the
-//! request as JSON), `/mirror` (body and trailers streamed back), `/bytes/N`, `/chunked/N`, `/trailers`, `/status/N`,
-//! `/delay/MS`; anything else is `ok`. A gRPC request gets its message back with status 0.
+//! request as JSON), `/mirror` (body and trailers streamed back), `/bytes/N`, `/chunked/N`, `/head/N` (a header of so many
+//! bytes), `/trailers`, `/trailers/N`, `/status/N`, `/delay/MS`; anything else is `ok`. A gRPC request gets its message back
+//! with status 0.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -146,18 +147,32 @@ async fn succeed(head: &http::request::Parts, body: Bytes, trailers: Option<Head
             Reply::text(StatusCode::OK, "ok")
         }
         _ if path == "/echo" => Reply::json(&describe(head, &body, trailers.as_ref())),
-        _ if path == "/trailers" => {
-            let mut trailers = HeaderMap::new();
-            trailers.insert("x-checksum", HeaderValue::from_static("abc"));
+        "/head" => {
             let mut reply = Reply::text(StatusCode::OK, "ok");
-            reply
-                .headers
-                .insert("trailer", HeaderValue::from_static("x-checksum"));
-            reply.body = Body::full("ok").with_trailers(trailers);
+            reply.headers.insert("x-big", made_up(number));
             reply
         }
+        "/trailers" => with_trailer(made_up(number)),
+        _ if path == "/trailers" => with_trailer(HeaderValue::from_static("abc")),
         _ => Reply::text(StatusCode::OK, "ok"),
     }
+}
+
+/// A value of so many bytes.
+fn made_up(count: u64) -> HeaderValue {
+    let value = "w".repeat(count as usize);
+    HeaderValue::try_from(value).expect("letters are a value")
+}
+
+fn with_trailer(checksum: HeaderValue) -> Reply {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-checksum", checksum);
+    let mut reply = Reply::text(StatusCode::OK, "ok");
+    reply
+        .headers
+        .insert("trailer", HeaderValue::from_static("x-checksum"));
+    reply.body = Body::full("ok").with_trailers(trailers);
+    reply
 }
 
 fn grpc(head: &http::request::Parts, body: Bytes) -> Reply {
