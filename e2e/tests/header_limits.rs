@@ -65,6 +65,13 @@ fn assert_failed(weir: &Weir, count: f64) {
     assert_counted(weir, "weir_outbound_requests_total", &failed, count);
 }
 
+/// Fails unless so many calls were counted as answered, and no other was.
+fn assert_answered(weir: &Weir, count: f64) {
+    assert_counted(weir, "weir_outbound_requests_total", &[], count);
+    let answered = [r#"outcome="answered""#];
+    assert_counted(weir, "weir_outbound_requests_total", &answered, count);
+}
+
 fn assert_counted(weir: &Weir, name: &str, labels: &[&str], count: f64) {
     // Some are counted only once the peer has been told.
     wait::until_true(&format!("{name} to be {count}"), wait::LONG, || {
@@ -97,6 +104,7 @@ async fn large_http2_trailers_pass_both_ways() {
     let request = h2c::get(origin.addr(), &format!("/trailers/{LARGE}"));
     let reply = client.call(request, "").await.expect("an answer");
     assert_eq!(reply.trailer("x-checksum").len(), LARGE);
+    assert_answered(&weir, 2.0);
 }
 
 #[test]
@@ -109,6 +117,7 @@ fn large_http1_trailers_pass_both_ways() {
         .expect("an answer");
     let sum = answer.trailer("x-sum").map(str::len);
     assert_eq!((answer.text().as_str(), sum), ("ok", Some(LARGE)));
+    assert_answered(&weir, 1.0);
 }
 
 #[test]

@@ -111,12 +111,12 @@ impl http_body::Body for ResponseBody {
             None => this.ended(Ok(())),
             Some(Err(error)) => this.ended(Err(error)),
             Some(Ok(frame)) => {
-                if let (Some(trailers), Some(recording)) =
-                    (frame.trailers_ref(), &mut this.recording)
-                {
+                let trailers = frame.trailers_ref();
+                if let (Some(trailers), Some(recording)) = (trailers, &mut this.recording) {
                     recording.trailers(trailers);
                 }
-                if this.body.is_end_stream() {
+                // After trailers nobody asks again, and not every body knows that it has ended.
+                if trailers.is_some() || this.body.is_end_stream() {
                     this.ended(Ok(()));
                 }
             }
