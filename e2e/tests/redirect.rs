@@ -117,6 +117,26 @@ fn a_pods_rules_of_others_are_proven_and_their_absence_is_told() {
 
 #[test]
 #[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
+fn a_pods_rules_of_others_for_one_family_are_no_proof_of_the_other() {
+    let pod = Pod::new();
+    let v4 = RULES_OF_OTHERS.replace(
+        "meta l4proto tcp counter",
+        "meta nfproto ipv4 meta l4proto tcp counter",
+    );
+    pod.in_pod(&v4.replace("TABLE", "of_others"));
+    // As of a router that knows no way: the pod itself has one.
+    pod.on_node("ip -6 route add unreachable 2001:db8::/32");
+    let told = failed(pod.redirect(&["--verify"]));
+    assert!(
+        told.contains("[2001:db8::1]") && told.contains("did not land"),
+        "{told}"
+    );
+    pod.in_pod("ip -6 route del default");
+    ok(&pod.redirect(&["--verify"]));
+}
+
+#[test]
+#[ignore = "needs root, to lay a cable into a namespace: .ci/run peers"]
 fn a_pods_init_step_needs_one_capability_and_nothing_to_write_to() {
     let pod = Pod::new();
     let script = "mount -o remount,bind,ro /; ! touch /weir-must-not-write 2>/dev/null

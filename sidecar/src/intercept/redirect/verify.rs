@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::intercept::cidr::{Cidr, PortRange};
@@ -138,7 +138,10 @@ async fn verify_family(
     };
     let client = match timeout(PATIENCE, TcpStream::connect(target)).await {
         Ok(Ok(client)) => client,
-        Ok(Err(error)) if is_unroutable(&error) => return Ok(Finding::Unreachable),
+        // A way out that ends at a router is one: had it been redirected, nobody would have asked the router.
+        Ok(Err(error)) if is_unroutable(&error) && !has_route(target).await => {
+            return Ok(Finding::Unreachable);
+        }
         Ok(Err(error)) => return Err(failed(error.to_string())),
         Err(_) => return Err(failed(format!("no answer within {PATIENCE:?}"))),
     };
@@ -210,6 +213,18 @@ fn is_unroutable(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(ENETUNREACH | EHOSTUNREACH | EADDRNOTAVAIL)
     )
+}
+
+/// Whether this machine itself knows a way to an address. Nothing is sent.
+async fn has_route(target: SocketAddr) -> bool {
+    let unspecified: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    match UdpSocket::bind((unspecified, 0)).await {
+        Ok(socket) => socket.connect(target).await.is_ok(),
+        Err(_absent) => false,
+    }
 }
 
 #[cfg(test)]
