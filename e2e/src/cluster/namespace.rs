@@ -119,31 +119,42 @@ impl Namespace {
         "client"
     }
 
-    /// Pods of a Deployment `caller` that call stock all the time, each ready, with these annotations and more of load's
-    /// words. `/summary` of their port 9000 says how it goes.
-    pub fn callers(&self, replicas: u32, annotations: &str, words: &str) -> Vec<String> {
+    /// Pods of a Deployment that make calls all the time, each ready.
+    pub fn callers(
+        &self,
+        deployment: &str,
+        replicas: u32,
+        annotations: &str,
+        words: &str,
+    ) -> Vec<String> {
+        self.begin_callers(deployment, replicas, annotations, words);
+        self.available(deployment);
+        self.pods(&format!("app={deployment}"))
+    }
+
+    /// Makes a Deployment of pods that make calls all the time, with these annotations and these words of load, `--url` among
+    /// them. `/summary` of their port 9000 says how it goes.
+    pub fn begin_callers(&self, deployment: &str, replicas: u32, annotations: &str, words: &str) {
         self.apply(&format!(
             "apiVersion: apps/v1
 kind: Deployment
-metadata: {{name: caller}}
+metadata: {{name: {deployment}}}
 spec:
   replicas: {replicas}
-  selector: {{matchLabels: {{app: caller}}}}
+  selector: {{matchLabels: {{app: {deployment}}}}}
   template:
-    metadata: {{labels: {{app: caller}}, annotations: {{{annotations}}}}}
+    metadata: {{labels: {{app: {deployment}}}, annotations: {{{annotations}}}}}
     spec:
       terminationGracePeriodSeconds: 20
       containers:
       - name: app
         image: registry.local/shop-go:1
         imagePullPolicy: IfNotPresent
-        args: [load, --url, 'http://stock/stock/1', --seconds, '0', --concurrency, '50', {words}]
+        args: [load, --seconds, '0', --concurrency, '50', {words}]
         readinessProbe: {{httpGet: {{path: /ready, port: 9000}}, periodSeconds: 1}}
         securityContext: {{runAsUser: 1000}}
 "
         ));
-        self.available("caller");
-        self.pods("app=caller")
     }
 
     /// How the calls of one of the callers ended so far.

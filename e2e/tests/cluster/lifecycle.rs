@@ -7,6 +7,16 @@ use e2e::cluster::{SOON, until};
 use e2e::process::Process;
 use serde_json::Value;
 
+/// Who is called; stock by HTTP/1 and HTTP/2, ledger by gRPC. Both end their HTTP/2 connections with a GOAWAY.
+const SERVERS: [&str; 2] = ["stock", "ledger"];
+
+/// Who calls, and how.
+const CALLERS: [(&str, &str); 3] = [
+    ("http1", "--url, 'http://stock/stock/1'"),
+    ("http2", "--url, 'http://stock/stock/1', --h2"),
+    ("grpc", "--url, 'ledger:50051/shop.Ledger/Record', --grpc"),
+];
+
 /// The last line of a client's log.
 fn summary(text: &str) -> Value {
     let line = text
@@ -48,39 +58,91 @@ fn logs(shop: &Namespace, pod: &str) -> Process {
     Process::spawn("logs", &mut command)
 }
 
-fn rollouts_lose_nothing(name: &str, annotations: &str) {
-    let shop = Namespace::injected(name);
-    shop.shop(&["stock"]);
-    shop.kubectl(&["scale", "deployment/stock", "--replicas=2"]);
-    shop.available("stock");
-    // It goes on for three seconds after it is told to end.
-    let callers = shop.callers(1, annotations, "--rate, '100', --linger, 3s");
-    let caller = callers.first().expect("there is one");
+/// `kubectl rollout restart` of Deployments, to its end.
+fn restart(shop: &Namespace, deployments: &[&str]) {
+    let targets: Vec<String> = deployments
+        .iter()
+        .map(|name| format!("deployment/{name}"))
+        .collect();
+    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+    shop.kubectl(&[&["rollout", "restart"], &targets[..]].concat());
+    for deployment in deployments {
+        shop.available(deployment);
+    }
+}
 
-    // The servers go, one by one, then one is deleted outright.
-    shop.kubectl(&["rollout", "restart", "deployment/stock"]);
-    shop.available("stock");
-    let victim = shop.pods("app=stock").pop().expect("there are two");
-    shop.kubectl(&["delete", "pod", &victim, "--wait"]);
-    shop.available("stock");
-    assert_nothing_was_lost(&shop.summary(caller), &format!("{name}: servers went"));
+/// Two pods of each server, and a pod of each caller: the callers' Deployments and pods.
+fn under_load(shop: &Namespace, annotations: &str) -> Vec<(&'static str, String)> {
+    shop.shop(&SERVERS);
+    for server in SERVERS {
+        shop.kubectl(&["scale", &format!("deployment/{server}"), "--replicas=2"]);
+    }
+    for server in SERVERS {
+        shop.available(server);
+    }
+    for (caller, words) in CALLERS {
+        // It goes on for three seconds after it is told to end.
+        let words = format!("{words}, --rate, '60', --linger, 3s");
+        shop.begin_callers(caller, 1, annotations, &words);
+    }
+    let pod = |(caller, _)| {
+        shop.available(caller);
+        (caller, shop.pod(&format!("app={caller}")))
+    };
+    CALLERS.into_iter().map(pod).collect()
+}
 
-    // The client goes: it calls until its very end, and its sidecar serves it until then.
-    let mut logs = logs(&shop, caller);
-    shop.kubectl(&["rollout", "restart", "deployment/caller"]);
-    shop.available("caller");
-    let end = until("the end of the client's log", SOON, || {
-        (!logs.is_running()).then(|| logs.output())
-    });
-    assert_nothing_was_lost(&summary(&end), &format!("{name}: the client went"));
+/// The servers go one by one, then one of each is deleted outright.
+fn servers_go(shop: &Namespace, callers: &[(&str, String)]) {
+    restart(shop, &SERVERS);
+    let victim = |server| {
+        shop.pods(&format!("app={server}"))
+            .pop()
+            .expect("there are two")
+    };
+    let [stock, ledger] = SERVERS.map(victim);
+    shop.kubectl(&["delete", "pod", &stock, &ledger, "--wait"]);
+    for server in SERVERS {
+        shop.available(server);
+    }
+    for (caller, pod) in callers {
+        let what = format!("{}, {caller}: servers went", shop.name());
+        assert_nothing_was_lost(&shop.summary(pod), &what);
+        let parts = ["side=\"upstream\""];
+        let closed = shop.metric(pod, "weir_connections_closed_total", &parts);
+        assert!(closed > 0, "{what}, and its connections with them");
+    }
+}
+
+/// The clients go: they call until their very end, and their sidecars serve them until then.
+fn clients_go(shop: &Namespace, callers: &[(&str, String)]) {
+    let mut all: Vec<_> = callers.iter().map(|(_, pod)| logs(shop, pod)).collect();
+    restart(shop, &CALLERS.map(|(caller, _)| caller));
+    for (logs, (caller, _)) in all.iter_mut().zip(callers) {
+        let end = until("the end of the client's log", SOON, || {
+            (!logs.is_running()).then(|| logs.output())
+        });
+        let what = format!("{}, {caller}: the client went", shop.name());
+        assert_nothing_was_lost(&summary(&end), &what);
+    }
     let begun = tokio::time::Instant::now();
-    until("the client's pod is gone", Duration::from_secs(30), || {
-        (!shop.try_kubectl(&["get", "pod", caller]).status.success()).then_some(())
-    });
+    for (_, pod) in callers {
+        until("the client's pod is gone", Duration::from_secs(30), || {
+            (!shop.try_kubectl(&["get", "pod", pod]).status.success()).then_some(())
+        });
+    }
     println!(
-        "{name}: gone {} s after the application's end",
+        "{}: gone {} s after the applications' end",
+        shop.name(),
         begun.elapsed().as_secs()
     );
+}
+
+fn rollouts_lose_nothing(name: &str, annotations: &str) {
+    let shop = Namespace::injected(name);
+    let callers = under_load(&shop, annotations);
+    servers_go(&shop, &callers);
+    clients_go(&shop, &callers);
 }
 
 #[test]

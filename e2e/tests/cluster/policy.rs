@@ -10,7 +10,8 @@ use e2e::process::{Finished, Process};
 
 /// Pods that call over HTTP/2 all the time, each on one connection.
 fn callers(shop: &Namespace, replicas: u32) -> Vec<String> {
-    shop.callers(replicas, "a: b", "--h2, --rate, '20'")
+    let words = "--url, 'http://stock/stock/1', --h2, --rate, '20'";
+    shop.callers("caller", replicas, "a: b", words)
 }
 
 /// The revision in force, and where it came from.
