@@ -7,11 +7,84 @@ use std::time::Duration;
 use e2e::cluster::namespace::Namespace;
 use e2e::cluster::{SOON, run_with_input, until};
 use e2e::process::{Finished, Process};
+use serde_json::{Value, json};
 
 /// Pods that call over HTTP/2 all the time, each on one connection.
 fn callers(shop: &Namespace, replicas: u32) -> Vec<String> {
-    let words = "--url, 'http://stock/stock/1', --h2, --rate, '20'";
+    let words = "--url, 'http://stock/stock/1', --h2, --rate, '20', --count-header, x-weir-shed";
     shop.callers("caller", replicas, "a: b", words)
+}
+
+/// Callers whose connections are to outlive what is done to their policy, and whose calls are all to be answered.
+struct Live<'a> {
+    shop: &'a Namespace,
+    pods: &'a [String],
+    closed: u64,
+}
+
+impl<'a> Live<'a> {
+    /// From now on.
+    fn of(shop: &'a Namespace, pods: &'a [String]) -> Self {
+        let parts = ["side=\"downstream\"", "protocol=\"http2\""];
+        for pod in pods {
+            until("each calls over its one connection", SOON, || {
+                (shop.metric(pod, "weir_connections_active", &parts) == 1).then_some(())
+            });
+        }
+        let closed = closed(shop, pods);
+        Self { shop, pods, closed }
+    }
+
+    /// None of their connections was closed since.
+    fn assert_connected(&self) {
+        let now = closed(self.shop, self.pods);
+        assert_eq!(now, self.closed, "no connection was closed for it");
+    }
+
+    /// All calls that one of them ever made were answered well.
+    fn assert_served(&self, pod: &str) {
+        let summary = self.shop.summary(pod);
+        assert_eq!(summary["errors"], json!({}), "{pod}: {summary}");
+        assert_eq!(statuses(&summary), ["200"], "{pod}: {summary}");
+    }
+
+    /// All calls that one of them ever made were answered, some of them by weir's refusal with its reason.
+    fn assert_answered(&self, pod: &str) {
+        let summary = self.shop.summary(pod);
+        assert_eq!(summary["errors"], json!({}), "{pod}: {summary}");
+        assert_eq!(statuses(&summary), ["200", "503"], "{pod}: {summary}");
+        let reasons = summary["headers"].as_object().into_iter().flatten();
+        let refused: u64 = reasons.filter_map(|(_, count)| count.as_u64()).sum();
+        assert_eq!(summary["status"]["503"], refused, "{pod}: {summary}");
+    }
+
+    /// From now on all of them are served: whoever called into the wrong policy is let go of.
+    fn assert_served_again(&self) {
+        for pod in self.pods {
+            self.shop.ask(pod, 9000, "/reset");
+        }
+        for pod in self.pods {
+            until("further calls", SOON, || {
+                let ok = self.shop.summary(pod)["ok"].as_u64();
+                ok.filter(|ok| *ok > 40)
+            });
+            self.assert_served(pod);
+        }
+    }
+}
+
+/// Connections of applications that have ended.
+fn closed(shop: &Namespace, pods: &[String]) -> u64 {
+    let parts = ["side=\"downstream\""];
+    pods.iter()
+        .map(|pod| shop.metric(pod, "weir_connections_closed_total", &parts))
+        .sum()
+}
+
+/// The statuses of a load's answers.
+fn statuses(summary: &Value) -> Vec<&str> {
+    let all = summary["status"].as_object().expect("statuses");
+    all.keys().map(String::as_str).collect()
 }
 
 /// The revision in force, and where it came from.
@@ -79,9 +152,7 @@ fn a_push_reaches_every_pod_and_breaks_no_connection() {
     shop.shop(&["stock"]);
     let pods = callers(&shop, 4);
     let before: Vec<_> = pods.iter().map(|pod| revision(&shop, pod).0).collect();
-    let connections =
-        |pod: &str| shop.metric(pod, "weir_connections_closed_total", &["downstream"]);
-    let closed: u64 = pods.iter().map(|pod| connections(pod)).sum();
+    let live = Live::of(&shop, &pods);
     let done = push(
         &shop,
         &[
@@ -108,21 +179,9 @@ fn a_push_reaches_every_pod_and_breaks_no_connection() {
             shop.weirctl(pod, &["get"])["defaults"]["admission"]["limit"],
             64
         );
-        let summary = shop.summary(pod);
-        assert_eq!(summary["errors"], serde_json::json!({}), "{pod}: {summary}");
-        assert_eq!(
-            summary["status"]
-                .as_object()
-                .map(|all| all.keys().cloned().collect::<Vec<_>>()),
-            Some(vec!["200".to_owned()]),
-            "{pod}: {summary}"
-        );
+        live.assert_served(pod);
     }
-    assert_eq!(
-        pods.iter().map(|pod| connections(pod)).sum::<u64>(),
-        closed,
-        "no connection was closed for it"
-    );
+    live.assert_connected();
     let saved = shop.get(&["configmap", "weir-policy"]);
     assert!(
         saved["data"]["policy.yaml"]
@@ -151,6 +210,7 @@ fn a_push_that_makes_calls_fail_goes_back_after_its_canary() {
     let stock = shop.pod("app=stock");
     shop.ask(&stock, 9000, "/fault?delay=200ms");
     let before: Vec<_> = pods.iter().map(|pod| revision(&shop, pod).0).collect();
+    let live = Live::of(&shop, &pods);
     // 20 calls a second of 200 ms each are four at a time; one is allowed, and none may wait.
     let done = push(
         &shop,
@@ -160,18 +220,24 @@ fn a_push_that_makes_calls_fail_goes_back_after_its_canary() {
     let text = format!("{}{}", done.stdout, done.stderr);
     assert!(!done.status.success(), "{text}");
     assert!(text.contains("rolled back"), "{text}");
-    let touched = pods
-        .iter()
-        .zip(&before)
-        .filter(|(pod, before)| revision(&shop, pod).0 != **before);
-    assert_eq!(touched.count(), 1, "only the canary saw it: {text}");
-    for pod in &pods {
+    live.assert_connected();
+    let mut canaries = 0;
+    for (pod, before) in pods.iter().zip(&before) {
         assert_ne!(
             shop.weirctl(pod, &["get"])["defaults"]["admission"]["limit"],
             1,
             "{pod} has the old policy: {text}"
         );
+        if revision(&shop, pod).0 == *before {
+            live.assert_served(pod);
+        } else {
+            canaries += 1;
+            live.assert_answered(pod);
+        }
     }
+    assert_eq!(canaries, 1, "only the canary saw it: {text}");
+    live.assert_served_again();
+    live.assert_connected();
 }
 
 #[test]
