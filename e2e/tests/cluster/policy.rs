@@ -9,6 +9,9 @@ use e2e::cluster::{SOON, run_with_input, until};
 use e2e::process::{Finished, Process};
 use serde_json::{Value, json};
 
+/// Longest until a ConfigMap's change is in a pod: the kubelet looks about once a minute.
+const SYNC: Duration = Duration::from_secs(100);
+
 /// Pods that call over HTTP/2 all the time, each on one connection.
 fn callers(shop: &Namespace, replicas: u32) -> Vec<String> {
     let words = "--url, 'http://stock/stock/1', --h2, --rate, '20', --count-header, x-weir-shed";
@@ -117,16 +120,20 @@ fn push(shop: &Namespace, words: &[&str], policy: &str) -> Finished {
 
 #[test]
 #[ignore = "needs a cluster: .ci/run cluster"]
-fn a_config_map_reaches_running_pods() {
+fn a_config_map_reaches_running_pods_unless_it_is_wrong() {
     let shop = Namespace::injected("weir-configmap");
-    shop.shop(&["stock"]);
     let client = shop.client("");
     let built_in = revision(&shop, client);
     let write = |deadline: &str| shop.policy(&format!("defaults: {{deadline: {deadline}}}"));
+    // The kubelet looks at the volumes of a pod once a minute or so, and at once when the pod changes.
+    let look = |number: &str| {
+        let change = format!("look={number}");
+        shop.kubectl(&["annotate", "pod", client, &change, "--overwrite"]);
+    };
     let deadline = || shop.weirctl(client, &["get"])["defaults"]["deadline"].clone();
     write("7s");
     let begun = tokio::time::Instant::now();
-    until("the new ConfigMap", Duration::from_secs(100), || {
+    until("the new ConfigMap", SYNC, || {
         (deadline() == "7s").then_some(())
     });
     println!(
@@ -138,11 +145,25 @@ fn a_config_map_reaches_running_pods() {
         first.0 > built_in.0 && first.1.contains("file"),
         "{first:?}"
     );
+
     write("3 weeks and more");
+    look("first");
+    let refused = until("the refusal of a wrong one", SYNC, || {
+        let policy = shop.weirctl(client, &["status"])["policy"].clone();
+        policy["lastRejection"].is_object().then_some(policy)
+    });
+    let why = refused["lastRejection"]["detail"].as_str().expect("text");
+    assert!(why.contains("/defaults/deadline"), "{refused}");
+    assert_eq!(refused["lastRejection"]["origin"], "file", "{refused}");
+    assert_eq!(revision(&shop, client), first, "the old one is in force");
+    assert_eq!(deadline(), "7s");
+
     write("8s");
-    until("its change", Duration::from_secs(100), || {
+    look("second");
+    until("the right one after it", SYNC, || {
         (deadline() == "8s").then_some(())
     });
+    assert_eq!(revision(&shop, client).0, first.0 + 1);
 }
 
 #[test]
