@@ -1,5 +1,7 @@
 //! Policies of running pods: by ConfigMap, and pushed in steps that go back when calls fail.
 
+mod rights;
+
 use std::io::Write as _;
 use std::process::Command;
 use std::time::Duration;
