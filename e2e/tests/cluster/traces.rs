@@ -79,6 +79,50 @@ fn assert_whole(trace: &[Span], id: &str) {
     );
 }
 
+/// Each span says of which pod it is, as the downward API tells it.
+fn assert_says_its_pod(shop: &Namespace, trace: &[Span]) {
+    let pods = shop.get(&["pods"]);
+    let pods = pods["items"].as_array().expect("pods");
+    for span in trace {
+        let pod = pods
+            .iter()
+            .find(|pod| pod["metadata"]["labels"]["app"] == span.service.as_str())
+            .unwrap_or_else(|| panic!("no pod of {}", span.service));
+        for (key, expected) in [
+            ("k8s.namespace.name", &pod["metadata"]["namespace"]),
+            ("service.namespace", &pod["metadata"]["namespace"]),
+            ("k8s.pod.name", &pod["metadata"]["name"]),
+            ("k8s.pod.uid", &pod["metadata"]["uid"]),
+            ("k8s.node.name", &pod["spec"]["nodeName"]),
+        ] {
+            assert_eq!(span.resource(key), expected.as_str(), "{key}: {span:#?}");
+        }
+    }
+}
+
+/// The stable API has the same spans, with the same attributes.
+fn assert_is_found_by_v3(trace: &[Span], id: &str) {
+    let found = until("the trace by /api/v3", SOON, || {
+        let found = jaeger::spans_v3(&trace[0].trace);
+        (found.len() >= trace.len()).then_some(found)
+    });
+    let named = |spans: &[Span]| -> BTreeSet<(String, String, Option<String>)> {
+        spans
+            .iter()
+            .map(|span| {
+                let pod = span.resource("k8s.pod.name").map(str::to_owned);
+                (span.name.clone(), span.id.clone(), pod)
+            })
+            .collect()
+    };
+    assert_eq!(named(&found), named(trace));
+    assert_whole(&found, id);
+    let known = jaeger::services_v3();
+    for service in services(trace, has_calls) {
+        assert!(known.iter().any(|name| name == service), "{known:?}");
+    }
+}
+
 #[test]
 #[ignore = "needs a cluster: .ci/run cluster"]
 fn a_purchase_is_one_trace_that_its_correlation_id_finds() {
@@ -106,6 +150,8 @@ routes:
         "each call has its attempt"
     );
     assert_whole(&found, id);
+    assert_says_its_pod(&shop, &found);
+    assert_is_found_by_v3(&found, id);
     println!(
         "one trace of {} spans of {} services",
         found.len(),
