@@ -10,7 +10,7 @@ use e2e::process::Finished;
 use tokio::time::Instant;
 
 /// Where the injector keeps its own CA and certificate.
-const SECRET: &str = "weir-injector-self-certs";
+pub(crate) const SECRET: &str = "weir-injector-self-certs";
 const DEPLOYMENT: &str = "deployment/weir-injector";
 pub(crate) const POD: &str = "apiVersion: v1
 kind: Pod
@@ -19,7 +19,7 @@ spec: {containers: [{name: app, image: 'registry.local/shop-go:1', args: [sleep]
 ";
 
 /// Asks the API server for a pod without making one.
-fn dry_run(shop: &Namespace, more: &[&str]) -> Finished {
+pub(crate) fn dry_run(shop: &Namespace, more: &[&str]) -> Finished {
     let words = [
         "--namespace",
         shop.name(),
@@ -53,10 +53,9 @@ fn take_away() {
     });
 }
 
-/// Sets the failure policy by Helm, which also undoes the scaling.
-fn upgrade(policy: &str) -> Finished {
+/// Changes a setting of the release, and keeps all others.
+pub(crate) fn upgrade(setting: &str, more: &[&str]) -> Finished {
     let chart = e2e::binaries::repository().join("helm/weir");
-    let policy = format!("injector.failurePolicy={policy}");
     let words = [
         "upgrade",
         "weir",
@@ -65,11 +64,15 @@ fn upgrade(policy: &str) -> Finished {
         SYSTEM,
         "--reuse-values",
         "--set",
-        &policy,
-        // The scaling made kubectl the owner of the replicas.
-        "--force-conflicts",
+        setting,
     ];
-    helm(4, &words)
+    helm(4, &[&words[..], more].concat())
+}
+
+/// Sets the failure policy, which also undoes the scaling: that made kubectl the owner of the replicas.
+fn set_failure_policy(policy: &str) -> Finished {
+    let setting = format!("injector.failurePolicy={policy}");
+    upgrade(&setting, &["--force-conflicts"])
 }
 
 /// Puts the webhook back as it was, whatever becomes of the test.
@@ -77,7 +80,7 @@ struct Back;
 
 impl Drop for Back {
     fn drop(&mut self) {
-        let upgraded = upgrade("Fail");
+        let upgraded = set_failure_policy("Fail");
         if !upgraded.status.success() {
             eprintln!("the webhook is not as it was: {upgraded:?}");
         }
@@ -110,7 +113,7 @@ fn without_a_webhook_fail_refuses_and_ignore_admits_as_it_is() {
         "who did not ask never notices: {elsewhere:?}"
     );
 
-    let upgraded = upgrade("Ignore");
+    let upgraded = set_failure_policy("Ignore");
     assert!(upgraded.status.success(), "{upgraded:?}");
     take_away();
     let admitted = dry_run(&shop, &[]);
