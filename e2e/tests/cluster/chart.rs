@@ -1,6 +1,7 @@
 //! The chart's own life: install, test, upgrade, rollback, uninstall, by both Helms, and nothing is left.
 
 mod certificates;
+mod rights;
 
 use std::thread::sleep;
 use std::time::Duration;
