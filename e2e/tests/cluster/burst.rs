@@ -3,33 +3,62 @@
 use std::process::Command;
 
 use e2e::cluster::namespace::Namespace;
-use e2e::cluster::{COMMAND, done, kubectl_ok};
+use e2e::cluster::{COMMAND, SOON, SYSTEM, done, kubectl_json, kubectl_ok, until};
 use e2e::process;
 
 use crate::webhook::POD;
 
 /// So many creations, so many of them at a time: a controller has one connection and sends a batch over it.
+///
+/// Two processors are all that client, API server and webhook have together: with 16 at a time, most of what a call takes is
+/// that it waits for one.
 const CREATIONS: usize = 200;
-const AT_A_TIME: &str = "4";
+const AT_A_TIME: &str = "8";
 
-/// A token that may create pods in `shop`.
-fn token(shop: &Namespace) -> String {
-    shop.kubectl(&["create", "serviceaccount", "burst"]);
-    shop.kubectl(&[
-        "create",
-        "role",
-        "burst",
-        "--verb=create",
-        "--resource=pods",
-    ]);
-    let name = format!("--serviceaccount={}:burst", shop.name());
-    shop.kubectl(&["create", "rolebinding", "burst", "--role=burst", &name]);
-    let token = shop.kubectl(&["create", "token", "burst"]);
-    token.trim().to_owned()
+/// Replicas of the webhook that are ready.
+fn replicas() -> u64 {
+    let words = ["--namespace", SYSTEM, "get", "deployment/weir-injector"];
+    let found = kubectl_json(&[&words[..], &["--output=json"]].concat());
+    found["status"]["readyReplicas"].as_u64().unwrap_or(0)
+}
+
+/// Waits until nothing of earlier tests is about to end: all that would take its share of the processors.
+fn wait_for_quiet() {
+    let words = ["get", "namespaces", "--output=name"];
+    let ending = ["--field-selector=status.phase=Terminating"];
+    until("the end of earlier namespaces", SOON, || {
+        let names = kubectl_ok(&[&words[..], &ending].concat());
+        names.is_empty().then_some(())
+    });
+}
+
+/// A namespace with an account that may create pods in it.
+struct Place {
+    shop: Namespace,
+    token: String,
+}
+
+impl Place {
+    fn of(shop: Namespace) -> Self {
+        shop.kubectl(&["create", "serviceaccount", "burst"]);
+        shop.kubectl(&[
+            "create",
+            "role",
+            "burst",
+            "--verb=create",
+            "--resource=pods",
+        ]);
+        let name = format!("--serviceaccount={}:burst", shop.name());
+        shop.kubectl(&["create", "rolebinding", "burst", "--role=burst", &name]);
+        let token = shop.kubectl(&["create", "token", "burst"]);
+        let token = token.trim().to_owned();
+        Self { shop, token }
+    }
 }
 
 /// Milliseconds of each creation, sorted. Nothing is made of them: they are dry runs.
-fn creations(shop: &Namespace) -> Vec<f64> {
+fn creations(place: &Place) -> Vec<f64> {
+    let Place { shop, token } = place;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name| {
         let path = folder.path().join(name);
@@ -44,10 +73,7 @@ fn creations(shop: &Namespace) -> Vec<f64> {
         .args(["--clients=1", "--max-concurrent-streams", AT_A_TIME])
         .arg(format!("--requests={CREATIONS}"))
         .args(["--header", "content-type: application/yaml"])
-        .args([
-            "--header",
-            &format!("authorization: Bearer {}", token(shop)),
-        ])
+        .args(["--header", &format!("authorization: Bearer {token}")])
         .args([format!("--data={pod}"), format!("--log-file={log}")])
         .arg(format!(
             "{server}/api/v1/namespaces/{}/pods?dryRun=All",
@@ -118,19 +144,31 @@ fn p99(before: &[(f64, f64)], after: &[(f64, f64)]) -> f64 {
     lower
 }
 
-#[test]
-#[ignore = "needs a cluster: .ci/run cluster"]
-fn a_burst_of_200_pods_waits_less_than_50_ms_for_the_webhook() {
-    let without = creations(&Namespace::bare("weir-burst-bare"));
-    let shop = Namespace::injected("weir-burst");
+/// One burst: prints what it took, and answers with the webhook's 99th percentile.
+fn burst(injected: &Place, bare: &Place) -> f64 {
+    let without = creations(bare);
     let before = webhook_calls();
-    let with = creations(&shop);
+    let with = creations(injected);
     let webhook = p99(&before, &webhook_calls());
     let (p50, p99) = (CREATIONS / 2, CREATIONS * 99 / 100 - 1);
+    // Its buckets end at 25 and at 100 ms. In between, what is sure is that the webhook took less than all of the request.
+    let webhook = webhook.min(with[p99]);
     println!(
         "200 creations, {AT_A_TIME} at a time: the webhook's p99 {webhook:.1} ms by the API server's count; \
          whole requests p50 {:.1} ms, p99 {:.1} ms, without weir {:.1} and {:.1} ms",
         with[p50], with[p99], without[p50], without[p99],
     );
+    webhook
+}
+
+#[test]
+#[ignore = "needs a cluster: .ci/run cluster"]
+fn a_burst_of_200_pods_waits_less_than_50_ms_for_the_webhook() {
+    wait_for_quiet();
+    let injected = Place::of(Namespace::injected("weir-burst"));
+    let bare = Place::of(Namespace::bare("weir-burst-bare"));
+    assert_eq!(replicas(), 2, "both are ready before");
+    let webhook = burst(&injected, &bare);
     assert!(webhook < 50.0, "p99 is {webhook} ms");
+    assert_eq!(replicas(), 2, "both are ready after");
 }
