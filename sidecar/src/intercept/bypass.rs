@@ -151,10 +151,7 @@ mod tests {
         assert_eq!(of("06", 19400, 0), None);
         assert_eq!(of("01", 1000, 77), None);
         assert_eq!(inode("", 19400), None);
-        assert_eq!(
-            inode("  sl  local_address rem_address   st", 0),
-            None
-        );
+        assert_eq!(inode("  sl  local_address rem_address   st", 0), None);
     }
 
     #[test]
