@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control_api::well_known::ADMIN_PORT;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -235,9 +235,13 @@ impl Source {
 /// Listens; `[::]` means both families, and IPv4 alone where the node has no IPv6.
 fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
     let listen = |addr: SocketAddr| {
-        let listener = std::net::TcpListener::bind(addr)?;
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)
     };
     let listening = match listen(addr) {
         Err(error) if addr.ip() == std::net::Ipv6Addr::UNSPECIFIED && !is_taken(&error) => {
@@ -254,6 +258,9 @@ fn is_taken(error: &io::Error) -> bool {
         io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
     )
 }
+
+/// Connections that may wait to be accepted. One more is told nothing, and tries again a second later: pods of a burst would wait.
+const BACKLOG: u32 = 1024;
 
 /// How often the certificate's files are looked at. A kubelet takes a minute to bring a changed Secret.
 const CERTIFICATE_PERIOD: Duration = Duration::from_secs(5);
