@@ -15,3 +15,4 @@ pub mod original_dst;
 pub mod publish;
 pub mod redirect;
 pub mod rules;
+mod tcp_table;
