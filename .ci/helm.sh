@@ -42,6 +42,7 @@ chart_cases() {
 --set otlp.endpoint=http://otel:4317,otlp.protocol=grpc,proxy.options.trace-sample-ratio=0.1,imagePullSecrets={a}
 --set image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000
 --set proxy.options.mode=observe,nameOverride=mesh,commonLabels.team=platform
+--set proxy.options.interception=verify
 --set fullnameOverride=edge,injector.podDisruptionBudget.enabled=false,injector.topologySpread=false
 --set monitoring.podMonitor=true,monitoring.prometheusRule=true,monitoring.disabledAlerts={WeirSpansDropped}
 --set monitoring.serviceMonitor=true,monitoring.dashboards.enabled=true,monitoring.dashboards.annotations.grafana_folder=mesh

@@ -4,6 +4,7 @@
 //! does not matter how often, on which replica or where (webhook or command line) it is done.
 
 mod containers;
+mod init_step;
 mod obstacle;
 mod patch;
 mod proxy_variables;

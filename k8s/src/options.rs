@@ -160,6 +160,11 @@ pub enum OptionError {
         /// What is wrong.
         source: InvalidValue,
     },
+    /// Rules that are there before a classic proxy is.
+    #[error(
+        "{PREFIX}interception: verify needs {PREFIX}native: true, or the pod's init containers are redirected to a proxy that is not there yet"
+    )]
+    VerifyNeedsNative,
     /// A request above its limit, which Kubernetes would refuse.
     #[error(
         "{PREFIX}proxy-{what}-request is above {PREFIX}proxy-{what}-limit; raise the limit too"
@@ -191,8 +196,11 @@ impl Options {
     /// Checks what only several options together can be wrong about.
     ///
     /// # Errors
-    /// [`OptionError::RequestAboveLimit`]
+    /// [`OptionError::RequestAboveLimit`], [`OptionError::VerifyNeedsNative`]
     pub fn check(&self) -> Result<(), OptionError> {
+        if self.interception == Interception::Verify && self.placement == Placement::Classic {
+            return Err(OptionError::VerifyNeedsNative);
+        }
         let above = |request: &Option<Quantity>, limit: &Option<Quantity>| match (request, limit) {
             (Some(request), Some(limit)) => request.exceeds(limit),
             _ => false,
@@ -272,6 +280,15 @@ mod tests {
             assert!(error.len() < 200, "{error}");
         }
         assert_eq!(options, Options::default());
+    }
+
+    #[test]
+    fn rules_that_are_there_before_the_proxy_need_one_that_comes_first() {
+        let mut options = Options::default();
+        options.set("interception", "verify").unwrap();
+        assert_eq!(options.check(), Ok(()));
+        options.set("native", "false").unwrap();
+        assert_eq!(options.check(), Err(OptionError::VerifyNeedsNative));
     }
 
     #[test]

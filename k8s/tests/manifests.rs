@@ -48,6 +48,13 @@ fn a_restricted_namespace_gets_the_explicit_proxy() {
 }
 
 #[test]
+fn a_pod_proves_rules_that_something_else_installs() {
+    let done = inject("verified.yaml", &["--pod-security", "restricted"]).unwrap();
+    expect![["Deployment/cart: injected\n"]].assert_eq(&text(&done.stderr));
+    expect_file!["injected/verified.yaml"].assert_eq(&text(&done.stdout));
+}
+
+#[test]
 fn what_cannot_be_injected_comes_out_as_it_went_in_and_says_why() {
     let done = inject("untouched.yaml", &[]).unwrap();
     assert!(done.status.success());

@@ -6,15 +6,16 @@ use control_api::policy::Mode;
 use control_api::well_known::kubernetes::{
     ADMIN_PORT_NAME, BINARY_DIR, POLICY_KEY, PROXY_CONTAINER, REDIRECT_CONTAINER,
 };
-use control_api::well_known::{ADMIN_PORT, OUTBOUND_PORT, POLICY_DIR, PROXY_MEMORY_MIN, STATE_DIR};
+use control_api::well_known::{ADMIN_PORT, POLICY_DIR, PROXY_MEMORY_MIN, STATE_DIR};
 use serde_json::{Map, Value, json};
 
+use super::init_step;
 use super::patch::Patcher;
 use super::proxy_variables::Variable;
-use crate::options::{Interception, Options, Placement, Resources};
+use crate::options::{Options, Placement, Resources};
 use crate::pod::Pod;
 use crate::settings::Settings;
-use crate::values::{Quantity, UID_MAX};
+use crate::values::Quantity;
 use crate::workload::Workload;
 
 /// The volume of the control socket and the last good policy. No other container has it.
@@ -50,7 +51,7 @@ impl Sidecar {
             redirect: options
                 .interception
                 .redirects()
-                .then(|| redirect(settings, options)),
+                .then(|| init_step::redirect(settings, options)),
             proxy: proxy(settings, options, &env(pod, settings, options, workload)),
             volumes: vec![
                 json!({"name": STATE_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": STATE_SIZE_MAX}}),
@@ -117,64 +118,9 @@ impl Sidecar {
 /// Where the API server mounts the token of a pod's service account, unless something is there.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// The init step, gone when the rules were seen to work: root with one capability where it installs them, and nobody of note
-/// where somebody else has.
-fn redirect(settings: &Settings, options: &Options) -> Value {
-    let installs = options.interception == Interception::Redirect;
-    let mut args = vec![
-        "redirect".to_owned(),
-        format!("--proxy-uid={}", options.proxy_uid),
-        format!("--redirect-port={OUTBOUND_PORT}"),
-    ];
-    if !options.skip_outbound_ports.is_empty() {
-        args.push(format!("--skip-ports={}", options.skip_outbound_ports));
-    }
-    if !options.skip_outbound_cidrs.is_empty() {
-        args.push(format!("--skip-cidrs={}", options.skip_outbound_cidrs));
-    }
-    if !installs {
-        args.push("--verify".to_owned());
-    } else if options.drop_invalid {
-        args.push("--drop-invalid".to_owned());
-    }
-    let uid = if installs {
-        0
-    } else {
-        another_than(options.proxy_uid)
-    };
-    let capabilities = if installs {
-        json!({"drop": ["ALL"], "add": ["NET_ADMIN"]})
-    } else {
-        json!({"drop": ["ALL"]})
-    };
-    json!({
-        "name": REDIRECT_CONTAINER,
-        "image": settings.image,
-        "imagePullPolicy": settings.image_pull_policy.name(),
-        "command": [format!("{BINARY_DIR}/weir")],
-        "args": args,
-        "resources": resources(&options.resources),
-        "securityContext": {
-            "runAsUser": uid,
-            "runAsNonRoot": !installs,
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": capabilities,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [no_token()],
-    })
-}
-
-/// Who is redirected, unlike the proxy: the next user id, which is most likely in the range that a platform allows.
-fn another_than(uid: u32) -> u32 {
-    if uid < UID_MAX { uid + 1 } else { uid - 1 }
-}
-
 /// Nothing, where every container otherwise finds the token of the application's service account: the API server mounts
 /// it into all that have no mount there, added ones too.
-fn no_token() -> Value {
+pub(super) fn no_token() -> Value {
     json!({"name": STATE_VOLUME, "mountPath": TOKEN_DIR, "subPath": "no-token", "readOnly": true})
 }
 
@@ -319,7 +265,7 @@ fn drain_time(pod: &Pod, options: &Options) -> String {
     }
 }
 
-fn resources(resources: &Resources) -> Value {
+pub(super) fn resources(resources: &Resources) -> Value {
     let of = |cpu: &Option<Quantity>, memory: &Option<Quantity>| {
         let text = |amount: &Quantity| Value::from(amount.text());
         let cpu = cpu.as_ref().map(|amount| ("cpu".to_owned(), text(amount)));

@@ -19,7 +19,7 @@ pub struct Annotation {
 pub const ANNOTATIONS: &[Annotation] = &[
     Annotation {
         name: "interception",
-        meaning: "`redirect` (rules of the kernel), `verify` (rules that somebody else installs, and that are proven only), `env` (HTTP_PROXY and the like) or `none`. Where Pod Security forbids NET_ADMIN, `redirect` becomes `env`.",
+        meaning: "`redirect` (rules of the kernel), `verify` (rules that somebody else installs, with the same exceptions; the pod proves them, with a native sidecar only), `env` (HTTP_PROXY and the like) or `none`. Where Pod Security forbids NET_ADMIN, `redirect` becomes `env`.",
         set: |options, value| {
             options.interception = values::choice(
                 value,
@@ -65,7 +65,7 @@ pub const ANNOTATIONS: &[Annotation] = &[
     },
     Annotation {
         name: "drop-invalid",
-        meaning: "`true`: TCP packets that belong to no connection are dropped instead of answered with a reset. For nodes whose connection tracking loses some (`connection reset by peer` on long transfers). An end that comes after a minute of half-closed silence is then not seen either. `false` by default.",
+        meaning: "`true`: TCP packets that belong to no connection are dropped instead of answered with a reset. For nodes whose connection tracking loses some (`connection reset by peer` on long transfers). An end that comes after a minute of half-closed silence is then not seen either. `false` by default; a part of the rules, and so not of `verify`.",
         set: |options, value| {
             options.drop_invalid =
                 values::choice(value, "true or false", [("true", true), ("false", false)])?;

@@ -25,6 +25,7 @@ fn any_pod() -> impl Strategy<Value = (Value, Facts)> {
         Just(Some(
             json!({"weir.dev/interception": "none", "weir.dev/typo": "x"})
         )),
+        Just(Some(json!({"weir.dev/interception": "verify"}))),
         Just(Some(
             json!({"weir.dev/interception": "env", "weir.dev/log-level": "debug"})
         )),
