@@ -47,7 +47,8 @@ async fn interrupted_while_it_saves_it_says_that_nobody_knows_what_is_saved() {
 
 /// What it says when it gets the signal as soon as it is at the place where it stays.
 async fn interrupted(child: Child, signal: Signal, mut is_there: watch::Receiver<bool>) -> Said {
-    is_there.wait_for(|there| *there).await.unwrap();
+    let there = tokio::time::timeout(LONG, is_there.wait_for(|there| *there)).await;
+    there.unwrap().unwrap();
     let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap());
     kill(pid, signal).unwrap();
     let said = tokio::time::timeout(LONG, child.wait_with_output()).await;

@@ -194,7 +194,7 @@ fn what_cannot_be_injected_is_admitted_as_it_is_with_a_warning() {
 
 /// Where Pod Security forbids what the rules of the kernel need, a pod whose container says this of its security gets the
 /// proxy alone, and its call goes by it.
-fn gets_the_explicit_proxy(level: &str, security: &str) {
+fn gets_the_explicit_proxy(level: &str, security: &str) -> Namespace {
     let shop = Namespace::bare(&format!("weir-{level}"));
     shop.label(&format!("pod-security.kubernetes.io/enforce={level}"));
     shop.label(e2e::cluster::INJECT);
@@ -210,6 +210,7 @@ fn gets_the_explicit_proxy(level: &str, security: &str) {
     assert_eq!(answer["ok"], true, "{answer}");
     let calls = shop.metric("client", "weir_outbound_requests_total", &[]) - before;
     assert_eq!(calls, 1, "the call went by the proxy");
+    shop
 }
 
 #[test]
@@ -217,7 +218,19 @@ fn gets_the_explicit_proxy(level: &str, security: &str) {
 fn a_restricted_namespace_gets_the_explicit_proxy() {
     let secure = "runAsNonRoot: true, runAsUser: 1000, allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}, \
                   seccompProfile: {type: RuntimeDefault}";
-    gets_the_explicit_proxy("restricted", secure);
+    let shop = gets_the_explicit_proxy("restricted", secure);
+    // To prove rules that something else installs needs no right. There are none here: the pod does not start.
+    let asks = "annotations: {weir.dev/interception: verify}";
+    let pod = sleeper("proves", asks, "");
+    shop.apply(&format!("{pod}    securityContext: {{{secure}}}\n"));
+    let told = until("weir-redirect to say why", SOON, || {
+        let pod = shop.get(&["pod", "proves"]);
+        let step = &pod["status"]["initContainerStatuses"][0];
+        let ended =
+            [&step["state"], &step["lastState"]].map(|state| &state["terminated"]["message"]);
+        ended.into_iter().find_map(Value::as_str).map(str::to_owned)
+    });
+    assert!(told.contains("did not land on port 19401"), "{told}");
 }
 
 #[test]

@@ -121,10 +121,10 @@ fn retries_of_a_failing_deployment_stay_within_their_budget_and_are_of_use() {
         "{amplification} server calls per call"
     );
     assert_eq!(flaky.ok, flaky.served, "no good answer was lost");
-    // The server answers each second call well, so what is more than half of the callers' calls is due to retries.
+    // The server answers each second call well: more than half of the callers' calls are only by retries.
     let retries = flaky.arrived - flaky.sent;
     assert!(
-        2 * flaky.ok + 2 >= flaky.sent + retries,
+        2 * flaky.ok > flaky.sent,
         "{} of {} calls answered well, with {retries} retries",
         flaky.ok,
         flaky.sent

@@ -19,8 +19,8 @@ fn services(trace: &[Span], is: impl Fn(&Span) -> bool) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Twelve purchases at once under one correlation id, which nobody had before. Each service lets fewer through than the one before it, and the last
-/// ones take their time: calls wait at several services.
+/// Twelve purchases at once under one correlation id, which nobody had before. Each service lets fewer through than the
+/// one before it, and the last ones take their time: calls wait at several services.
 fn buy(shop: &Namespace) -> String {
     for slow in ["stock", "ledger"] {
         shop.ask(&shop.pod(&format!("app={slow}")), 9000, "/fault?delay=40ms");

@@ -95,6 +95,7 @@ impl Interrupts {
 
     async fn next(&mut self) {
         tokio::select! {
+            biased;
             _ = self.terminal.recv() => {}
             _ = self.job.recv() => {}
         }
