@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -14,12 +15,16 @@ use crate::wait;
 /// Lines of output that are kept; older ones are dropped.
 const LINES_MAX: usize = 4_000;
 
+/// Longest wait for the rest of the output of a process that ended: another may hold the pipe.
+const REST_MAX: Duration = Duration::from_secs(1);
+
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     lines: Arc<Mutex<VecDeque<String>>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -33,12 +38,13 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("starting {name} ({command:?}): {error}"));
         let lines = Arc::new(Mutex::new(VecDeque::new()));
-        capture(child.stdout.take(), &lines);
-        capture(child.stderr.take(), &lines);
+        let out = child.stdout.take().map(|from| capture(from, &lines));
+        let err = child.stderr.take().map(|from| capture(from, &lines));
         Self {
             name: name.to_owned(),
             child,
             lines,
+            readers: out.into_iter().chain(err).collect(),
         }
     }
 
@@ -80,14 +86,25 @@ impl Process {
 
     /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        self.ended().is_none()
+    }
+
+    /// How it ended, once all that it printed is here; what it left behind may go on printing.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("it is our child")?;
+        let end = tokio::time::Instant::now() + REST_MAX;
+        while !self.readers.iter().all(JoinHandle::is_finished) && tokio::time::Instant::now() < end
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some(status)
     }
 
     /// Waits until it ends by itself.
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
         let end = tokio::time::Instant::now() + within;
         loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(
@@ -158,7 +175,7 @@ pub fn run_reading(command: &mut Command, input: Stdio, within: Duration) -> Fin
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    let text = |reader: Option<std::thread::JoinHandle<Vec<u8>>>| {
+    let text = |reader: Option<JoinHandle<Vec<u8>>>| {
         let bytes = reader
             .and_then(|handle| handle.join().ok())
             .unwrap_or_default();
@@ -184,7 +201,7 @@ pub fn is_installed(program: &str) -> bool {
     })
 }
 
-fn read_all(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         // A broken pipe ends the text early; what was read is still worth showing.
@@ -193,8 +210,10 @@ fn read_all(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec
     })
 }
 
-fn capture(from: Option<impl Read + Send + 'static>, lines: &Arc<Mutex<VecDeque<String>>>) {
-    let Some(from) = from else { return };
+fn capture(
+    from: impl Read + Send + 'static,
+    lines: &Arc<Mutex<VecDeque<String>>>,
+) -> JoinHandle<()> {
     let lines = Arc::clone(lines);
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -204,5 +223,5 @@ fn capture(from: Option<impl Read + Send + 'static>, lines: &Arc<Mutex<VecDeque<
             }
             kept.push_back(line);
         }
-    });
+    })
 }
