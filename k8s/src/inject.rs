@@ -3,6 +3,7 @@
 //! Pure: the same pod, facts and settings give the same outcome, and a pod that was patched is not patched again. So it
 //! does not matter how often, on which replica or where (webhook or command line) it is done.
 
+mod common;
 mod containers;
 mod init_step;
 mod obstacle;
@@ -220,7 +221,7 @@ fn annotations(pod: &Pod, status: String) -> Vec<(String, String)> {
         .split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty());
-    let names: Vec<&str> = names.chain([containers::STATE_VOLUME]).collect();
+    let names: Vec<&str> = names.chain([common::STATE_VOLUME]).collect();
     all.push((SAFE_TO_EVICT.to_owned(), names.join(",")));
     all
 }

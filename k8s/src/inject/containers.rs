@@ -7,19 +7,18 @@ use control_api::well_known::kubernetes::{
     ADMIN_PORT_NAME, BINARY_DIR, POLICY_KEY, PROXY_CONTAINER, REDIRECT_CONTAINER,
 };
 use control_api::well_known::{ADMIN_PORT, POLICY_DIR, PROXY_MEMORY_MIN, STATE_DIR};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::common::{STATE_VOLUME, no_token, resources};
 use super::init_step;
 use super::patch::Patcher;
 use super::proxy_variables::Variable;
-use crate::options::{Options, Placement, Resources};
+use crate::options::{Options, Placement};
 use crate::pod::Pod;
 use crate::settings::Settings;
 use crate::values::Quantity;
 use crate::workload::Workload;
 
-/// The volume of the control socket and the last good policy. No other container has it.
-pub(super) const STATE_VOLUME: &str = "weir-state";
 /// The volume of the policy's `ConfigMap`.
 const POLICY_VOLUME: &str = "weir-policy";
 /// Both.
@@ -113,15 +112,6 @@ impl Sidecar {
         });
         format!("{hash:016x}")
     }
-}
-
-/// Where the API server mounts the token of a pod's service account, unless something is there.
-const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-
-/// Nothing, where every container otherwise finds the token of the application's service account: the API server mounts
-/// it into all that have no mount there, added ones too.
-pub(super) fn no_token() -> Value {
-    json!({"name": STATE_VOLUME, "mountPath": TOKEN_DIR, "subPath": "no-token", "readOnly": true})
 }
 
 /// The proxy. It satisfies Pod Security's `restricted`.
@@ -263,21 +253,6 @@ fn drain_time(pod: &Pod, options: &Options) -> String {
             format!("{}s", drain.as_secs().max(1))
         }
     }
-}
-
-pub(super) fn resources(resources: &Resources) -> Value {
-    let of = |cpu: &Option<Quantity>, memory: &Option<Quantity>| {
-        let text = |amount: &Quantity| Value::from(amount.text());
-        let cpu = cpu.as_ref().map(|amount| ("cpu".to_owned(), text(amount)));
-        let memory = memory
-            .as_ref()
-            .map(|amount| ("memory".to_owned(), text(amount)));
-        Value::Object(cpu.into_iter().chain(memory).collect::<Map<_, _>>())
-    };
-    json!({
-        "requests": of(&resources.cpu_request, &resources.memory_request),
-        "limits": of(&resources.cpu_limit, &resources.memory_limit),
-    })
 }
 
 /// What the downward API tells.

@@ -4,7 +4,7 @@ use control_api::well_known::OUTBOUND_PORT;
 use control_api::well_known::kubernetes::{BINARY_DIR, REDIRECT_CONTAINER};
 use serde_json::{Value, json};
 
-use super::containers::{no_token, resources};
+use super::common::{no_token, resources};
 use crate::options::{Interception, Options};
 use crate::settings::Settings;
 use crate::values::UID_MAX;
