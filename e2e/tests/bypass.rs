@@ -1,9 +1,8 @@
 //! An application that runs as the proxy's user: the rules take its calls for weir's own, and somebody is told.
 
-use e2e::http1::Connection;
 use e2e::inside::Inside;
-use e2e::pod::calls::{UID, call, dial, node, serve};
-use e2e::pod::{ADMIN_PORT, POD, PROXY_UID, Pod, addr, ok};
+use e2e::pod::calls::{UID, call, dial, node, scrape, serve};
+use e2e::pod::{POD, PROXY_UID, Pod, ok};
 use e2e::wait;
 
 #[test]
@@ -37,11 +36,9 @@ fn a_pods_connections_under_the_proxys_user_are_seen_and_the_proxys_own_are_not(
     assert_eq!(look(first), first + 2, "one of each family, none of weir's");
 }
 
-/// What the proxy has counted, as Prometheus reads it.
+/// What the proxy has counted.
 fn seen(elsewhere: &Inside) -> u64 {
-    let stream = elsewhere.connect(addr(POD[0], ADMIN_PORT));
-    let page = Connection::over(stream.expect("the proxy is there")).get("a", "/metrics");
-    let page = page.expect("an answer").text();
+    let page = scrape(elsewhere, POD[0]);
     let mut lines = page.lines();
     let count = lines.find_map(|line| line.strip_prefix("weir_bypass_connections_seen_total "));
     count

@@ -6,8 +6,8 @@
 use e2e::dns::NameServer;
 use e2e::http1::Connection;
 use e2e::pod::calls::{
-    UID, assert_left_alone, assert_refused_at_once, assert_scraped, assert_taken, call,
-    connections, dial, listed, node, serve,
+    UID, assert_left_alone, assert_refused_at_once, assert_taken, call, connections, dial, listed,
+    node, scrape, serve,
 };
 use e2e::pod::{NODE, POD, PROXY_UID, Pod, addr, ok};
 use e2e::{binaries, process, wait};
@@ -70,7 +70,7 @@ fn a_pods_metrics_are_read_at_each_of_its_addresses() {
     let _proxy = pod.proxy();
     let (_elsewhere, elsewhere) = pod.server();
     for ip in POD {
-        assert_scraped(&elsewhere, ip);
+        scrape(&elsewhere, ip);
     }
 }
 

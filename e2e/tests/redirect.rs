@@ -1,6 +1,6 @@
 //! `weir redirect` as the init step of a pod: with few rights, again at any time, and beside others' rules.
 
-use e2e::pod::calls::{UID, assert_scraped, assert_taken, call, dial, node, serve};
+use e2e::pod::calls::{UID, assert_taken, call, dial, node, scrape, serve};
 use e2e::pod::{ADMIN_PORT, NODE, POD, PROXY_UID, Pod, addr, ok};
 use e2e::process::Finished;
 
@@ -35,7 +35,7 @@ fn works_by_ipv4_alone(pod: &Pod, program: &[&str]) {
     let _proxy = pod.proxy_by(program);
     let (_application, application) = pod.user(UID);
     assert_taken(&application, addr(NODE[0], 8000));
-    assert_scraped(&server, POD[0]);
+    scrape(&server, POD[0]);
     let by_ipv6 = server.connect(addr(POD[1], ADMIN_PORT));
     assert!(by_ipv6.is_err(), "the proxy has IPv6 after all");
     ok(&pod.redirect_by(program, &["--verify"]));

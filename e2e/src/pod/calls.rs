@@ -70,15 +70,17 @@ pub fn assert_refused_at_once(inside: &Inside, to: SocketAddr) {
     assert!(begun.elapsed() < Duration::from_secs(1), "{to}");
 }
 
-/// Fails unless the proxy's metrics can be read at this address, as Prometheus reads them from elsewhere.
-pub fn assert_scraped(elsewhere: &Inside, ip: &str) {
+/// The proxy's metrics, as Prometheus reads them from elsewhere at this address.
+pub fn scrape(elsewhere: &Inside, ip: &str) -> String {
     let to = addr(ip, ADMIN_PORT);
     let stream = elsewhere.connect(to);
     let stream = stream.unwrap_or_else(|error| panic!("{to}: {error}"));
     let page = Connection::over(stream).get("a", "/metrics");
     let page = page.expect("an answer");
     assert_eq!(page.status(), 200, "{to}");
-    assert!(page.text().contains("weir_build_info"), "{to}: {page:?}");
+    let text = page.text();
+    assert!(text.contains("weir_build_info"), "{to}: {page:?}");
+    text
 }
 
 /// What the proxy says of the application's connections.
