@@ -119,6 +119,15 @@ impl Namespace {
         "client"
     }
 
+    /// A new account that has this role of the namespace; its token.
+    pub fn account(&self, name: &str, role: &str) -> String {
+        let account = format!("--serviceaccount={}:{name}", self.name());
+        let role = format!("--role={role}");
+        self.kubectl(&["create", "serviceaccount", name]);
+        self.kubectl(&["create", "rolebinding", name, &role, &account]);
+        self.kubectl(&["create", "token", name]).trim().to_owned()
+    }
+
     /// Pods of a Deployment that make calls all the time, each ready.
     pub fn callers(
         &self,

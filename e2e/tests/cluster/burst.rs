@@ -40,7 +40,6 @@ struct Place {
 
 impl Place {
     fn of(shop: Namespace) -> Self {
-        shop.kubectl(&["create", "serviceaccount", "burst"]);
         shop.kubectl(&[
             "create",
             "role",
@@ -48,10 +47,7 @@ impl Place {
             "--verb=create",
             "--resource=pods",
         ]);
-        let name = format!("--serviceaccount={}:burst", shop.name());
-        shop.kubectl(&["create", "rolebinding", "burst", "--role=burst", &name]);
-        let token = shop.kubectl(&["create", "token", "burst"]);
-        let token = token.trim().to_owned();
+        let token = shop.account("burst", "burst");
         Self { shop, token }
     }
 }

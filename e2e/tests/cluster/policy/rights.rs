@@ -54,19 +54,11 @@ fn without(role: &Value, resource: &str, verb: &str) -> Value {
 /// A kubeconfig with nothing but a token of an account that has the role.
 fn kubeconfig(shop: &Namespace, role: &Value) -> NamedTempFile {
     shop.apply(&role.to_string());
-    shop.kubectl(&["create", "serviceaccount", "pusher"]);
     let name = role["metadata"]["name"].as_str().expect("a name");
-    shop.kubectl(&[
-        "create",
-        "rolebinding",
-        "pusher",
-        &format!("--role={name}"),
-        &format!("--serviceaccount={}:pusher", shop.name()),
-    ]);
+    let token = shop.account("pusher", name);
     let words = ["config", "view", "--minify", "--raw", "--output", "json"];
     let mut config = kubectl_json(&words);
-    let token = shop.kubectl(&["create", "token", "pusher"]);
-    config["users"][0]["user"] = json!({"token": token.trim()});
+    config["users"][0]["user"] = json!({"token": token});
     let file = NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), config.to_string()).expect("a temporary file");
     file
