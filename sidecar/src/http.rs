@@ -7,6 +7,7 @@ pub mod fields;
 pub mod gather;
 pub mod hop_by_hop;
 mod http2_body;
+pub(crate) mod http2_frames;
 pub mod http2_pump;
 pub mod interim;
 mod last_body;

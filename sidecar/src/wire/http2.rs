@@ -26,7 +26,6 @@ use crate::http::interim;
 use crate::proxy::{Arrival, Proxy};
 
 mod abuse;
-mod scan;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
-use super::scan::{ACK, END_STREAM, FrameHead, kind};
+use crate::http::http2_frames::{ACK, END_STREAM, FrameHead, kind};
 
 /// What an HTTP/2 peer did against the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

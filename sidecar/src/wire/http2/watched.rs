@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::VIOLATIONS;
 use super::abuse::{Inbound, Outbound, Violation, carries_a_call, of_reset};
-use super::scan::Scanner;
+use crate::http::http2_frames::Scanner;
 
 /// What the eye has seen, for the task that drives the connection.
 #[derive(Debug, Default)]

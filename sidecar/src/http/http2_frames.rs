@@ -1,36 +1,36 @@
-//! Finds the frames in a stream of bytes, without looking into them.
+//! Finds the frames of HTTP/2 in a stream of bytes, without looking into them.
 
 /// The head of a frame (RFC 9113 §4.1), and what is told of its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FrameHead {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub(crate) struct FrameHead {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
     /// Bytes of payload.
-    pub(super) length: u32,
+    pub(crate) length: u32,
     /// The error code of an `RST_STREAM`.
-    pub(super) code: u32,
+    pub(crate) code: u32,
     /// The first byte of a GOAWAY's debug data.
-    pub(super) debug: u8,
+    pub(crate) debug: u8,
 }
 
 /// The frame types that are told apart.
-pub(super) mod kind {
-    pub(in crate::wire::http2) const DATA: u8 = 0;
-    pub(in crate::wire::http2) const HEADERS: u8 = 1;
-    pub(in crate::wire::http2) const RST_STREAM: u8 = 3;
-    pub(in crate::wire::http2) const SETTINGS: u8 = 4;
-    pub(in crate::wire::http2) const GOAWAY: u8 = 7;
+pub(crate) mod kind {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const SETTINGS: u8 = 4;
+    pub(crate) const GOAWAY: u8 = 7;
 }
 
 /// The flag of DATA and HEADERS frames that end their stream.
-pub(super) const END_STREAM: u8 = 0x1;
+pub(crate) const END_STREAM: u8 = 0x1;
 /// The flag of SETTINGS frames that acknowledge ours.
-pub(super) const ACK: u8 = 0x1;
+pub(crate) const ACK: u8 = 0x1;
 
 /// Where in the bytes of one direction we are.
 #[derive(Debug, Default)]
-pub(super) struct Scanner {
+pub(crate) struct Scanner {
     /// Bytes that still belong to the frame before.
     skip: usize,
     /// The frame head that is being gathered, with the start of some payloads behind it.
@@ -40,7 +40,7 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// Starts behind the client's preface (RFC 9113 §3.4).
-    pub(super) fn after_preface() -> Self {
+    pub(crate) fn after_preface() -> Self {
         Self {
             skip: PREFACE,
             ..Self::default()
@@ -48,7 +48,7 @@ impl Scanner {
     }
 
     /// Takes the next bytes of the stream, and tells of each frame that begins in them.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], mut begins: impl FnMut(FrameHead)) {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut begins: impl FnMut(FrameHead)) {
         loop {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
