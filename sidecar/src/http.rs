@@ -5,6 +5,7 @@ pub mod body;
 pub mod content_length;
 pub mod fields;
 pub mod gather;
+pub mod header_limit;
 pub mod hop_by_hop;
 mod http2_body;
 pub(crate) mod http2_frames;

@@ -97,7 +97,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WEIR_HEADER_BYTES_MAX",
         default: "65536",
-        meaning: "Largest header section in bytes, in both directions; over it 431.",
+        meaning: "Largest header section in bytes, heads and trailers, in both directions; over it 431, trailers end their call.",
     },
     Setting {
         name: "WEIR_CONNECTIONS_MAX",

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use super::header_limit::TooLarge;
 pub use super::http2_body::Http2Body;
 pub use super::last_body::LastBody;
 use super::replay::Replay;
@@ -56,7 +57,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Http1),
             Self::Http1Last(last) => last.poll_frame(cx).map_err(BodyError::Http1),
-            Self::Http2(body) => body.poll_frame(cx).map_err(BodyError::Http2),
+            Self::Http2(body) => body.poll_frame(cx),
             Self::Replay(replay) => replay.poll_frame(cx),
         }
     }
@@ -97,7 +98,21 @@ pub enum BodyError {
     /// The HTTP/2 stream was reset, or its connection failed.
     #[error("HTTP/2: {0}")]
     Http2(#[source] h2::Error),
+    /// The trailers of an HTTP/2 message are larger than the limit.
+    #[error("trailers: {0}")]
+    TrailersTooLarge(#[source] TooLarge),
     /// A newer attempt took the request body over.
     #[error("a newer attempt took the request body over")]
     Superseded,
+}
+
+impl BodyError {
+    /// A word from a closed set, for the record of a call whose response ended so.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::TrailersTooLarge(_) => "trailers_too_large",
+            Self::Http1(_) | Self::Http2(_) | Self::Superseded => "body_reset",
+        }
+    }
 }

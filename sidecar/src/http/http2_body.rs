@@ -3,8 +3,11 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
+use super::body::BodyError;
+use super::header_limit::HeaderLimit;
 use super::loan::Hold;
 
 /// The receiving side of an HTTP/2 stream as a body.
@@ -17,6 +20,7 @@ pub struct Http2Body {
     stream: h2::RecvStream,
     hold: Hold,
     length: Option<u64>,
+    trailer_limit: HeaderLimit,
     unreleased: usize,
     state: State,
 }
@@ -30,28 +34,37 @@ enum State {
 }
 
 impl Http2Body {
-    /// Wraps a stream; `length` is its content-length, where one was given.
+    /// Wraps a stream whose trailers may be so large.
     #[must_use]
-    pub fn new(stream: h2::RecvStream, length: Option<u64>) -> Self {
-        Self::holding(stream, length, Hold::Nothing)
-    }
-
-    /// Wraps a stream that holds its place on a connection until it ends or is dropped.
-    #[must_use]
-    pub fn holding(stream: h2::RecvStream, length: Option<u64>, hold: Hold) -> Self {
+    pub fn new(stream: h2::RecvStream, trailer_limit: HeaderLimit) -> Self {
         Self {
             stream,
-            hold,
-            length,
+            hold: Hold::Nothing,
+            length: None,
+            trailer_limit,
             unreleased: 0,
             state: State::Data,
         }
     }
 
+    /// With its content-length, where one was given.
+    #[must_use]
+    pub fn of_length(mut self, length: Option<u64>) -> Self {
+        self.length = length;
+        self
+    }
+
+    /// Holding its place on a connection until it ends or is dropped.
+    #[must_use]
+    pub fn holding(mut self, hold: Hold) -> Self {
+        self.hold = hold;
+        self
+    }
+
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.unreleased > 0 {
             let _closed_streams_need_no_credit =
                 self.stream.flow_control().release_capacity(self.unreleased);
@@ -64,7 +77,7 @@ impl Http2Body {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 // Data => Failed
-                Some(Err(error)) => return self.fail(error),
+                Some(Err(error)) => return self.fail(BodyError::Http2(error)),
                 // Data => Trailers
                 None => self.state = State::Trailers,
             }
@@ -72,7 +85,7 @@ impl Http2Body {
         if self.state != State::Trailers {
             return Poll::Ready(None);
         }
-        match ready!(self.stream.poll_trailers(cx)) {
+        match ready!(self.poll_trailers(cx)) {
             // Trailers => Ended
             Ok(trailers) => {
                 self.state = State::Ended;
@@ -84,7 +97,19 @@ impl Http2Body {
         }
     }
 
-    fn fail(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, BodyError>> {
+        let trailers = ready!(self.stream.poll_trailers(cx)).map_err(BodyError::Http2)?;
+        if let Some(trailers) = &trailers {
+            let checked = self.trailer_limit.check_trailers(trailers);
+            checked.map_err(BodyError::TrailersTooLarge)?;
+        }
+        Poll::Ready(Ok(trailers))
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.state = State::Failed;
         Poll::Ready(Some(Err(error)))
     }

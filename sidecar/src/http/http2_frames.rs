@@ -21,6 +21,7 @@ pub(crate) mod kind {
     pub(crate) const RST_STREAM: u8 = 3;
     pub(crate) const SETTINGS: u8 = 4;
     pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const CONTINUATION: u8 = 9;
 }
 
 /// The flag of DATA and HEADERS frames that end their stream.

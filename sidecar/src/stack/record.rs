@@ -134,8 +134,8 @@ impl Recording {
         }
     }
 
-    pub(super) fn body_failed(mut self, _error: &BodyError) {
-        self.end(Outcome::Failed, "body_reset");
+    pub(super) fn body_failed(mut self, error: &BodyError) {
+        self.end(Outcome::Failed, error.kind());
     }
 
     fn failed(mut self, error: &CallError) {

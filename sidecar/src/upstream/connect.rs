@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::error::UpstreamError;
+use crate::http::header_limit::HeaderLimit;
 use crate::intercept::inside::Inside;
 use crate::memory::Memory;
 use crate::telemetry::metrics::Metrics;
@@ -46,6 +47,14 @@ impl Default for Settings {
             memory: Arc::default(),
             metrics: Arc::default(),
         }
+    }
+}
+
+impl Settings {
+    /// What header sections of HTTP/2 may have.
+    #[must_use]
+    pub fn header_limit(&self) -> HeaderLimit {
+        HeaderLimit::new(self.header_bytes_max, || {})
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::drain::Draining;
+use crate::http::header_limit::{HEADER_TABLE_BYTES, HeaderLimit};
 use crate::http::interim;
 use crate::proxy::{Arrival, Proxy};
 
@@ -37,7 +38,8 @@ use watched::{Seen, Watched};
 /// What a connection may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Largest header section, in bytes as RFC 9113 §6.5.2 counts them: over it 431, far over it GOAWAY.
+    /// Largest header section, in bytes as RFC 9113 §6.5.2 counts them: over it 431, in trailers the end of their
+    /// call; far over it GOAWAY.
     pub header_bytes_max: usize,
 }
 
@@ -67,11 +69,17 @@ pub async fn serve_within<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let header_limit = HeaderLimit::new(limits.header_bytes_max, || {
+        VIOLATIONS.count(Violation::HeaderLimit);
+    });
     let seen = Arc::new(Seen::default());
-    let io = Watched::new(io, Arc::clone(&seen));
-    let handshake = builder(limits).handshake::<_, Bytes>(io);
+    let io = Watched::new(io, header_limit, Arc::clone(&seen));
+    let handshake = builder(header_limit).handshake::<_, Bytes>(io);
     let ended = match timeout(GREETING_TIMEOUT, handshake).await {
-        Ok(Ok(connection)) => drive(connection, &seen, arrival, proxy, draining).await,
+        Ok(Ok(connection)) => {
+            let shared = stream::Shared::new(proxy, arrival, header_limit, Arc::clone(&seen));
+            drive(connection, &seen, Arc::new(shared), draining).await
+        }
         Ok(Err(error)) => Err(error),
         Err(_too_slow) => Ok(()),
     };
@@ -85,15 +93,13 @@ pub async fn serve_within<IO>(
 
 async fn drive<IO>(
     mut connection: Connection<Watched<IO>, Bytes>,
-    seen: &Arc<Seen>,
-    arrival: Arrival,
-    proxy: Proxy,
+    seen: &Seen,
+    shared: Arc<stream::Shared>,
     mut draining: Draining,
 ) -> Result<(), h2::Error>
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let shared = Arc::new(stream::Shared::new(proxy, arrival, Arc::clone(seen)));
     let mut drain = pin!(draining.started());
     let mut is_draining = false;
     let mut broken = pin!(seen.broken());
@@ -157,15 +163,15 @@ where
 }
 
 /// Every limit that the crate has, set: what is unset is unlimited there.
-fn builder(limits: Limits) -> Builder {
+fn builder(header_limit: HeaderLimit) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(STREAMS_MAX)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES_MAX)
-        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-        .header_table_size(HEADER_TABLE_BYTES)
+        .max_header_list_size(header_limit.bytes_max_of_h2())
+        .header_table_size(HEADER_TABLE_BYTES.into())
         .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)
         .reset_stream_duration(RESET_STREAM_DURATION)
@@ -190,9 +196,6 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// The protocol's default (RFC 9113 §6.5.2).
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-
-/// The protocol's default (RFC 7541 §4.2).
-const HEADER_TABLE_BYTES: u32 = 4096;
 
 /// Bytes of one response that may wait for the socket.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +26,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::endpoint::{Endpoint, Retired};
 use super::failure;
 use crate::error::UpstreamError;
+use crate::http::header_limit::{Blocks, HEADER_TABLE_BYTES};
+use crate::http::http2_frames::Scanner;
 use crate::telemetry::metrics::{ConnectionGuard, Side, Speaks};
 use crate::upstream::connect::{Settings, connect};
 
@@ -56,6 +58,8 @@ async fn open(addr: SocketAddr, settings: &Settings) -> Result<Opened, UpstreamE
     let io = Socket {
         io: connect(addr, settings).await?,
         heard: Arc::default(),
+        frames: Scanner::default(),
+        blocks: Blocks::within(settings.header_limit()),
         counted: settings.metrics.connection(Side::Upstream, Speaks::Http2),
     };
     let heard = Arc::clone(&io.heard);
@@ -102,8 +106,8 @@ fn builder(settings: &Settings) -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES_MAX)
-        .max_header_list_size(u32::try_from(settings.header_bytes_max).unwrap_or(u32::MAX))
-        .header_table_size(HEADER_TABLE_BYTES)
+        .max_header_list_size(settings.header_limit().bytes_max_of_h2())
+        .header_table_size(HEADER_TABLE_BYTES.into())
         .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
         .max_concurrent_reset_streams(RESET_STREAMS_MAX)
         .reset_stream_duration(RESET_STREAM_DURATION)
@@ -115,14 +119,32 @@ fn builder(settings: &Settings) -> Builder {
     builder
 }
 
-/// A socket that counts how often the peer was heard, and its bytes.
+/// A socket that counts how often the peer was heard, and its bytes, and takes no header block without end.
 struct Socket {
     io: TcpStream,
     heard: Arc<AtomicU64>,
+    frames: Scanner,
+    blocks: Blocks,
     counted: ConnectionGuard,
 }
 
 impl Socket {
+    fn came(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+        self.counted
+            .received(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        let (blocks, mut is_too_large) = (&mut self.blocks, false);
+        self.frames
+            .feed(bytes, |frame| is_too_large |= blocks.see(frame));
+        if is_too_large {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a header section far larger than WEIR_HEADER_BYTES_MAX",
+            ));
+        }
+        Ok(())
+    }
+
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = written {
             self.counted.sent(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -138,14 +160,12 @@ impl AsyncRead for Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        if read.is_ready() {
-            self.heard.fetch_add(1, Ordering::Relaxed);
-            let bytes = buf.filled().len() - before;
-            self.counted
-                .received(u64::try_from(bytes).unwrap_or(u64::MAX));
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let came = self.came(buf.filled().get(before..).unwrap_or_default());
+        if came.is_err() {
+            buf.set_filled(before);
         }
-        read
+        Poll::Ready(came)
     }
 }
 
@@ -224,11 +244,13 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let ended = Pin::new(&mut this.connection).poll(cx).is_ready();
-        let streams_max = this.connection.max_concurrent_send_streams();
-        if ended {
+        if let Poll::Ready(ended) = Pin::new(&mut this.connection).poll(cx) {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
+            }
             return Poll::Ready(());
         }
+        let streams_max = this.connection.max_concurrent_send_streams();
         if streams_max != this.streams_max {
             this.streams_max = streams_max;
             if let Some(endpoint) = this.endpoint.upgrade() {
@@ -260,9 +282,6 @@ const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
 
 /// The protocol's default (RFC 9113 §6.5.2): smaller frames let streams share a connection more evenly.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
-
-/// The protocol's default (RFC 7541 §4.2).
-const HEADER_TABLE_BYTES: u32 = 4096;
 
 /// Bytes of one request that may wait for the socket.
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::uploads::Uploads;
 use super::{connection, failure, lock};
 use crate::error::UpstreamError;
+use crate::http::header_limit::HeaderLimit;
 use crate::http::loan::{Lender, Loan};
 use crate::upstream::connect::Settings;
 pub(super) use news::Retired;
@@ -91,6 +92,10 @@ impl Endpoint {
 
     pub(super) fn uploads(&self) -> &Uploads {
         &self.uploads
+    }
+
+    pub(super) fn header_limit(&self) -> HeaderLimit {
+        self.settings.header_limit()
     }
 
     /// Opens a stream on one of the connections, waiting for a place where there is none.

@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use h2::Reason;
 use h2::client::ResponseFuture;
@@ -18,6 +18,7 @@ use super::endpoint::{Endpoint, Head, Opened, Sent};
 use super::failure;
 use crate::error::UpstreamError;
 use crate::http::body::{Body, BodyError, Http2Body};
+use crate::http::header_limit::{HeaderLimit, TooLarge};
 use crate::http::http2_pump::{Pump, PumpError};
 use crate::http::interim;
 use crate::http::loan::{Hold, Loan};
@@ -47,6 +48,7 @@ pub(super) async fn exchange(
     let mut exchange = Exchange {
         upload: (!is_end).then(|| Pump::new(body, stream)),
         response,
+        header_limit: endpoint.header_limit(),
         was_polled: false,
         interim: 0,
     };
@@ -74,7 +76,7 @@ pub(super) async fn exchange(
             None => Hold::Place(loan),
             Some(upload) => endpoint.uploads().go_on(upload, loan),
         };
-        Body::Http2(Http2Body::holding(stream, None, hold))
+        Body::Http2(Http2Body::new(stream, endpoint.header_limit()).holding(hold))
     }))
 }
 
@@ -98,6 +100,7 @@ impl Drop for Waiting<'_> {
 struct Exchange {
     upload: Option<Pump<Body>>,
     response: ResponseFuture,
+    header_limit: HeaderLimit,
     was_polled: bool,
     interim: usize,
 }
@@ -108,6 +111,7 @@ enum Failure {
     RequestBody(BodyError),
     /// What the peer may not say before it answers.
     Interim(&'static str),
+    Head(TooLarge),
 }
 
 impl Failure {
@@ -115,10 +119,8 @@ impl Failure {
         match self {
             Self::Stream(error) => failure::of_stream(addr, &error),
             Self::RequestBody(error) => UpstreamError::RequestBody(error),
-            Self::Interim(detail) => UpstreamError::Malformed {
-                addr,
-                detail: detail.to_owned(),
-            },
+            Self::Interim(detail) => failure::malformed(addr, detail),
+            Self::Head(error) => failure::malformed(addr, error.to_string()),
         }
     }
 }
@@ -149,11 +151,16 @@ impl Exchange {
                 if self.interim > interim::SEEN_MAX {
                     return Poll::Ready(Err(Failure::Interim("interim responses without end")));
                 }
+                self.header_limit
+                    .check_response(&response)
+                    .map_err(Failure::Head)?;
                 interim::pass(response);
             }
         }
-        Pin::new(&mut self.response)
-            .poll(cx)
-            .map_err(Failure::Stream)
+        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(Failure::Stream)?;
+        self.header_limit
+            .check_response(&response)
+            .map_err(Failure::Head)?;
+        Poll::Ready(Ok(response))
     }
 }

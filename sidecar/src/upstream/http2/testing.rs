@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::http::body::{Body, Http2Body};
+use crate::upstream::connect::Settings;
 
 pub(crate) mod raw;
 
@@ -123,6 +124,9 @@ pub(crate) async fn source() -> (mpsc::Sender<Bytes>, Body) {
     let mut connection = h2::server::handshake(ours).await.unwrap();
     let (request, _never_answered) = connection.accept().await.unwrap().unwrap();
     tokio::spawn(async move { while connection.accept().await.is_some() {} });
-    let body = Body::Http2(Http2Body::new(request.into_body(), None));
+    let body = Body::Http2(Http2Body::new(
+        request.into_body(),
+        Settings::default().header_limit(),
+    ));
     (sender, body)
 }

@@ -2,13 +2,14 @@
 //!
 //! The `h2` crate bounds the memory that a hostile peer can take, and ends the connection over CONTINUATION floods,
 //! resets of streams that were not accepted yet, small and empty DATA frames. It does not bound frames that only cost
-//! time (PING, SETTINGS, PRIORITY, `WINDOW_UPDATE`, unknown ones), and it does not tell of the messages that it refuses by
-//! itself. Both can be seen in the frames.
+//! time (PING, SETTINGS, PRIORITY, `WINDOW_UPDATE`, unknown ones), nor header blocks as they are sent, and it does not
+//! tell of the messages that it refuses by itself. All of this can be seen in the frames.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
+use crate::http::header_limit::{Blocks, HeaderLimit};
 use crate::http::http2_frames::{ACK, END_STREAM, FrameHead, kind};
 
 /// What an HTTP/2 peer did against the protocol.
@@ -18,7 +19,8 @@ pub enum Violation {
     Frame,
     /// A malformed message: pseudo headers, connection-specific fields, lengths. Its stream was reset.
     Message,
-    /// A header section over its bound: answered with 431, or the connection was ended where it was far over.
+    /// A header section over its bound: answered with 431, trailers with the end of their call. The connection was ended
+    /// where it was far over.
     HeaderLimit,
     /// Rapid resets, CONTINUATION, PING, SETTINGS or empty-frame floods. The connection was ended.
     Flood,
@@ -143,13 +145,15 @@ impl Allowance {
 #[derive(Debug)]
 pub(super) struct Inbound {
     greeted: bool,
+    blocks: Blocks,
     idle_frames: Allowance,
 }
 
 impl Inbound {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(header_limit: HeaderLimit, now: Instant) -> Self {
         Self {
             greeted: false,
+            blocks: Blocks::within(header_limit),
             idle_frames: Allowance::new(IDLE_FRAMES_MAX, IDLE_FRAMES_PER_SECOND, now),
         }
     }
@@ -165,6 +169,9 @@ impl Inbound {
             // RFC 9113 §3.4: the preface's SETTINGS come first.
             self.greeted = frame.kind == kind::SETTINGS && frame.flags & ACK == 0;
             return (!self.greeted).then_some(Violation::Frame);
+        }
+        if self.blocks.see(frame) {
+            return Some(Violation::HeaderLimit);
         }
         if carries_a_call(frame) {
             self.answered();

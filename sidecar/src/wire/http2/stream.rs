@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
+use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use super::abuse::{Allowance, Violation};
 use super::watched::Seen;
 use crate::http::body::{Body, BodyError, Http2Body};
+use crate::http::header_limit::HeaderLimit;
 use crate::http::http2_pump::{Pump, PumpError};
 use crate::http::interim;
 use crate::proxy::{Arrival, Proxy};
@@ -27,17 +29,24 @@ use crate::stack::ResponseBody;
 pub(super) struct Shared {
     proxy: Proxy,
     arrival: Arrival,
+    header_limit: HeaderLimit,
     seen: Arc<Seen>,
     rapid_resets: Mutex<Allowance>,
 }
 
 impl Shared {
-    pub(super) fn new(proxy: Proxy, arrival: Arrival, seen: Arc<Seen>) -> Self {
+    pub(super) fn new(
+        proxy: Proxy,
+        arrival: Arrival,
+        header_limit: HeaderLimit,
+        seen: Arc<Seen>,
+    ) -> Self {
         let rapid_resets =
             Allowance::new(RAPID_RESETS_MAX, RAPID_RESETS_PER_SECOND, Instant::now());
         Self {
             proxy,
             arrival,
+            header_limit,
             seen,
             rapid_resets: Mutex::new(rapid_resets),
         }
@@ -65,6 +74,9 @@ pub(super) async fn answer(
     mut respond: SendResponse<Bytes>,
     shared: Arc<Shared>,
 ) {
+    if shared.header_limit.check_request(&request).is_err() {
+        return refuse(&mut respond);
+    }
     let began = Instant::now();
     let response = match head(request, &mut respond, &shared).await {
         Ok(response) => response,
@@ -92,6 +104,13 @@ pub(super) async fn answer(
     }
 }
 
+/// RFC 6585 §5. The request's body goes unread with its stream.
+fn refuse(respond: &mut SendResponse<Bytes>) {
+    let mut response = http::Response::new(());
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let _a_reset_stream_needs_none = respond.send_response(response, true);
+}
+
 /// Why the application no longer wants an answer.
 enum GivenUp {
     Reset,
@@ -104,7 +123,8 @@ async fn head(
     respond: &mut SendResponse<Bytes>,
     shared: &Shared,
 ) -> Result<http::Response<ResponseBody>, GivenUp> {
-    let mut answer = pin!(shared.proxy.answer(request_of(request), &shared.arrival));
+    let request = request_of(request, shared.header_limit);
+    let mut answer = pin!(shared.proxy.answer(request, &shared.arrival));
     poll_fn(|cx| {
         if let Poll::Ready(reset) = respond.poll_reset(cx) {
             let reset = reset.map_or(GivenUp::ConnectionGone, |_| GivenUp::Reset);
@@ -119,7 +139,10 @@ async fn head(
     .await
 }
 
-fn request_of(request: http::Request<RecvStream>) -> http::Request<Body> {
+fn request_of(
+    request: http::Request<RecvStream>,
+    header_limit: HeaderLimit,
+) -> http::Request<Body> {
     let (head, stream) = request.into_parts();
     let body = if stream.is_end_stream() {
         Body::Empty
@@ -128,7 +151,7 @@ fn request_of(request: http::Request<RecvStream>) -> http::Request<Body> {
             .headers
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
-        Body::Http2(Http2Body::new(stream, length))
+        Body::Http2(Http2Body::new(stream, header_limit).of_length(length))
     };
     http::Request::from_parts(head, body)
 }
@@ -139,7 +162,10 @@ fn reason(error: &BodyError) -> Reason {
         BodyError::Http2(error) if error.is_reset() => {
             error.reason().unwrap_or(Reason::INTERNAL_ERROR)
         }
-        BodyError::Http2(_) | BodyError::Http1(_) | BodyError::Superseded => Reason::INTERNAL_ERROR,
+        BodyError::Http2(_)
+        | BodyError::Http1(_)
+        | BodyError::TrailersTooLarge(_)
+        | BodyError::Superseded => Reason::INTERNAL_ERROR,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::upstream::http2::testing::{Server, echo, read};
 
 mod abuse;
 mod endings;
+mod header_limit;
 mod messages;
 
 /// A connection that is served with a proxy to `upstream`, seen from the application.
@@ -90,4 +91,36 @@ async fn empty() -> Server {
         let _the_call_may_be_gone = respond.send_response(http::Response::new(()), true);
     })
     .await
+}
+
+/// `ENHANCE_YOUR_CALM`.
+const CALM: u32 = 11;
+
+/// What a client gets that says this after its hello.
+async fn answer_to(frames: &[u8]) -> (Option<raw::Frame>, Answered) {
+    let server = empty().await;
+    let Served { io, task, .. } = served(server.addr);
+    let mut app = Raw::client(io).await;
+    app.write(frames).await;
+    let mut answer = app.read().await;
+    while answer
+        .as_ref()
+        .is_some_and(|frame| frame.kind == raw::SETTINGS || frame.kind == 8)
+    {
+        answer = app.read().await;
+    }
+    (
+        answer,
+        Answered {
+            app,
+            task,
+            _server: server,
+        },
+    )
+}
+
+struct Answered {
+    app: Raw<DuplexStream>,
+    task: JoinHandle<()>,
+    _server: Server,
 }

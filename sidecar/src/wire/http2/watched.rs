@@ -12,13 +12,15 @@ use tokio::time::Instant;
 
 use super::VIOLATIONS;
 use super::abuse::{Inbound, Outbound, Violation, carries_a_call, of_reset};
+use crate::http::header_limit::HeaderLimit;
 use crate::http::http2_frames::Scanner;
 
 /// What the eye has seen, for the task that drives the connection.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     greeted: AtomicBool,
-    flooded: AtomicBool,
+    /// What the application did was well formed, and too much.
+    is_too_much: AtomicBool,
     header_limit: AtomicBool,
     /// The last stream that was accepted.
     accepted: AtomicU32,
@@ -36,7 +38,7 @@ impl Seen {
     /// The application went too far: the connection is to be ended with the reason given.
     pub(super) async fn broken(&self) -> h2::Reason {
         self.broken.notified().await;
-        if self.flooded.load(Ordering::Relaxed) {
+        if self.is_too_much.load(Ordering::Relaxed) {
             h2::Reason::ENHANCE_YOUR_CALM
         } else {
             h2::Reason::PROTOCOL_ERROR
@@ -70,8 +72,8 @@ impl Seen {
     /// The application went too far.
     pub(super) fn breaks(&self, violation: Violation) {
         VIOLATIONS.count(violation);
-        if violation == Violation::Flood {
-            self.flooded.store(true, Ordering::Relaxed);
+        if matches!(violation, Violation::Flood | Violation::HeaderLimit) {
+            self.is_too_much.store(true, Ordering::Relaxed);
         }
         self.broken.notify_one();
     }
@@ -79,7 +81,7 @@ impl Seen {
 
 /// A connection whose frames are watched both ways.
 ///
-/// Nothing more is read once the application went too far.
+/// What was read when the application went too far goes no further, and nothing more is read.
 #[derive(Debug)]
 pub(super) struct Watched<IO> {
     io: IO,
@@ -92,11 +94,11 @@ pub(super) struct Watched<IO> {
 }
 
 impl<IO> Watched<IO> {
-    pub(super) fn new(io: IO, seen: Arc<Seen>) -> Self {
+    pub(super) fn new(io: IO, header_limit: HeaderLimit, seen: Arc<Seen>) -> Self {
         Self {
             io,
             seen,
-            inbound: Inbound::new(Instant::now()),
+            inbound: Inbound::new(header_limit, Instant::now()),
             inbound_frames: Scanner::after_preface(),
             outbound: Outbound::default(),
             outbound_frames: Scanner::default(),
@@ -150,6 +152,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
         this.came(buf.filled().get(before..).unwrap_or_default());
+        if this.is_broken {
+            buf.set_filled(before);
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 }

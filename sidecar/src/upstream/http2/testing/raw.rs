@@ -23,6 +23,8 @@ pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 4, b's', b'h', b'o', b'p'];
 /// `:status: 200` in HPACK.
 pub(crate) const OK: &[u8] = &[0x88];
+/// `:status: 100` in HPACK.
+pub(crate) const CONTINUE: &[u8] = &[0x08, 3, b'1', b'0', b'0'];
 
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -32,25 +34,100 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
+/// A header block in a HEADERS frame, and as many CONTINUATION frames as it takes.
+pub(crate) fn headers(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
+    let last = block.len().div_ceil(PART) - 1;
+    let parts = block.chunks(PART).enumerate().map(|(number, part)| {
+        let (kind, flags) = match number {
+            0 => (HEADERS, flags),
+            _ => (CONTINUATION, 0),
+        };
+        let end = if number == last { END_HEADERS } else { 0 };
+        frame(kind, flags | end, stream, part)
+    });
+    parts.collect::<Vec<_>>().concat()
+}
+
+const PART: usize = 16_000;
+
 /// A field that is not indexed, in HPACK.
 pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
-    let mut field = vec![0];
-    for text in [name, value] {
-        // RFC 7541 §5.1 with a 7-bit prefix.
-        if text.len() < 127 {
-            field.push(u8::try_from(text.len()).unwrap());
-        } else {
-            field.push(127);
-            let mut rest = text.len() - 127;
-            while rest >= 128 {
-                field.push(u8::try_from(rest % 128).unwrap() | 128);
-                rest /= 128;
-            }
-            field.push(u8::try_from(rest).unwrap());
+    [
+        &[0],
+        &*string(0, name.as_bytes()),
+        &string(0, value.as_bytes()),
+    ]
+    .concat()
+}
+
+/// RFC 7541 §5.2: the bit that says whether it is Huffman's code, a length with a 7-bit prefix, and the bytes.
+fn string(huffman: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut string = Vec::new();
+    if bytes.len() < 127 {
+        string.push(huffman | u8::try_from(bytes.len()).unwrap());
+    } else {
+        string.push(huffman | 127);
+        let mut rest = bytes.len() - 127;
+        while rest >= 128 {
+            string.push(u8::try_from(rest % 128).unwrap() | 128);
+            rest /= 128;
         }
-        field.extend_from_slice(text.as_bytes());
+        string.push(u8::try_from(rest).unwrap());
     }
-    field
+    string.extend_from_slice(bytes);
+    string
+}
+
+/// Trailers over the default limit of 64 KiB, in blocks that are no abuse.
+pub(crate) struct Oversized {
+    pub(crate) what: &'static str,
+    /// Fields of the head before them: what they leave in the dynamic table, the trailers repeat.
+    pub(crate) head: Vec<u8>,
+    pub(crate) trailers: Vec<u8>,
+}
+
+/// What the crate would give us whole, and what it would shorten, down to its last byte of a header bomb.
+pub(crate) fn oversized_trailers() -> [Oversized; 7] {
+    let fields = |count: u32| -> Vec<u8> {
+        let fields = (0..count).map(|number| field(&number.to_string(), ""));
+        fields.collect::<Vec<_>>().concat()
+    };
+    // Eight times `a`, which has five bits.
+    let letters = |eights| string(0x80, &[0x18, 0xC6, 0x31, 0x8C, 0x63].repeat(eights));
+    // RFC 7541 §6.2.1 and §6.1: from now on the first of the dynamic table, which it fills.
+    let mut entry = field(&"n".repeat(4_064), "");
+    entry[0] = 0x40;
+    let repeated = |times| vec![0xBE; times];
+    let oversized = |what, trailers| Oversized {
+        what,
+        head: Vec::new(),
+        trailers,
+    };
+    let repeats = |what, trailers| Oversized {
+        what,
+        head: entry.clone(),
+        trailers,
+    };
+    [
+        oversized("one field", field("x", &"x".repeat(70_000))),
+        oversized(
+            "one field of 150,000 letters in Huffman's code",
+            [&[0], &*string(0, b"x"), &letters(18_750)].concat(),
+        ),
+        oversized("2,000 fields", fields(2_000)),
+        oversized("10,000 fields", fields(10_000)),
+        repeats("4 KiB repeated 100 times", repeated(100)),
+        // RFC 7541 §6.2.2: a field whose name is of the table, and its value our own.
+        repeats(
+            "64 KiB by repetition, and a field that is longer than a block",
+            [&repeated(16), &[0x0F, 0x2F][..], &letters(22_900)].concat(),
+        ),
+        // As above, with the static name `:path`.
+        repeats(
+            "a pseudo field that is longer than a block, and more than 64 KiB by repetition",
+            [&[0x04], &*letters(22_900), &repeated(30)].concat(),
+        ),
+    ]
 }
 
 pub(crate) fn goaway(last: u32, code: u32) -> Vec<u8> {

@@ -122,27 +122,26 @@ async fn a_broken_frame_is_a_malformed_response() {
 }
 
 #[tokio::test]
-async fn a_response_head_over_its_bound_is_a_malformed_response() {
-    let error = failure_when(|stream| {
-        let mut block = raw::OK.to_vec();
-        for part in 0..5 {
-            block.extend(raw::field(&format!("large-{part}"), &"x".repeat(15_000)));
-        }
-        let mut frames = Vec::new();
-        let last = block.len().div_ceil(16_000) - 1;
-        for (number, part) in block.chunks(16_000).enumerate() {
-            let kind = if number == 0 {
-                raw::HEADERS
-            } else {
-                raw::CONTINUATION
-            };
-            let flags = if number == last { raw::END_HEADERS } else { 0 };
-            frames.extend(raw::frame(kind, flags, stream, part));
-        }
-        frames
-    })
-    .await;
-    assert!(matches!(error, UpstreamError::Malformed { .. }), "{error}");
+async fn a_response_head_over_the_limit_is_a_malformed_response() {
+    for (what, status, bytes) in [
+        ("over it", raw::OK, 75_000),
+        ("far over it", raw::OK, 150_000),
+        ("over it, of an interim response", raw::CONTINUE, 75_000),
+    ] {
+        let error = failure_when(move |stream| {
+            let large = raw::field("large", &"x".repeat(bytes));
+            raw::headers(0, stream, &[status, &large].concat())
+        })
+        .await;
+        assert!(
+            matches!(error, UpstreamError::Malformed { .. }),
+            "{what}: {error}"
+        );
+        assert!(
+            error.to_string().contains("WEIR_HEADER_BYTES_MAX"),
+            "{what}: {error}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,6 @@ use h2::Reason;
 
 use super::*;
 
-const CALM: u32 = 11;
-
 /// Sends `bytes` again and again until the connection ends; the reason of its GOAWAY.
 async fn flood(bytes: Vec<u8>) -> Option<u32> {
     let server = empty().await;
@@ -66,35 +64,6 @@ async fn a_flood_of_unknown_frames_ends_the_connection() {
     );
 }
 
-/// What a client gets that says this after its hello.
-async fn answer_to(frames: &[u8]) -> (Option<raw::Frame>, Answered) {
-    let server = empty().await;
-    let Served { io, task, .. } = served(server.addr);
-    let mut app = Raw::client(io).await;
-    app.write(frames).await;
-    let mut answer = app.read().await;
-    while answer
-        .as_ref()
-        .is_some_and(|frame| frame.kind == raw::SETTINGS || frame.kind == 8)
-    {
-        answer = app.read().await;
-    }
-    (
-        answer,
-        Answered {
-            app,
-            task,
-            _server: server,
-        },
-    )
-}
-
-struct Answered {
-    app: Raw<DuplexStream>,
-    task: JoinHandle<()>,
-    _server: Server,
-}
-
 #[tokio::test]
 async fn a_continuation_flood_ends_the_connection() {
     let mut frames = raw::frame(raw::HEADERS, 0, 1, raw::GET);
@@ -139,56 +108,6 @@ async fn rapid_resets_end_the_connection_and_no_other() {
     assert_eq!(goaway.code(), CALM);
     task.await.unwrap();
     assert_eq!(other.get().await.unwrap().status(), 200);
-}
-
-#[tokio::test]
-async fn an_oversized_header_section_is_answered_with_431() {
-    let before = VIOLATIONS.get(Violation::HeaderLimit);
-    let mut block = raw::GET.to_vec();
-    for part in 0..6 {
-        block.extend(raw::field(&format!("large-{part}"), &"x".repeat(12_000)));
-    }
-    let (first, rest) = block.split_at(16_000);
-    let mut frames = raw::frame(raw::HEADERS, raw::END_STREAM, 1, first);
-    let parts: Vec<&[u8]> = rest.chunks(16_000).collect();
-    for (number, part) in parts.iter().enumerate() {
-        let flags = if number + 1 == parts.len() {
-            raw::END_HEADERS
-        } else {
-            0
-        };
-        frames.extend(raw::frame(raw::CONTINUATION, flags, 1, part));
-    }
-    let (answer, mut served) = answer_to(&frames).await;
-    let answer = answer.unwrap();
-    assert_eq!(
-        (answer.kind, answer.flags),
-        (raw::HEADERS, raw::END_STREAM | raw::END_HEADERS)
-    );
-    assert!(VIOLATIONS.get(Violation::HeaderLimit) > before);
-    // The connection lives on.
-    served
-        .app
-        .write(&raw::frame(raw::HEADERS, 5, 3, raw::GET))
-        .await;
-    assert_eq!(served.app.read_kind(raw::HEADERS).await.unwrap().stream, 3);
-}
-
-#[tokio::test]
-async fn a_header_section_far_over_its_bound_ends_the_connection() {
-    let before = VIOLATIONS.get(Violation::HeaderLimit);
-    // Twelve kilobytes that are named once, and repeated by index: a header bomb.
-    let mut block = raw::GET.to_vec();
-    block.push(0x40);
-    block.extend(&raw::field("bomb", &"x".repeat(3_900))[1..]);
-    block.extend([0xBE].repeat(100));
-    let (answer, served) = answer_to(&raw::frame(raw::HEADERS, 5, 1, &block)).await;
-    assert_eq!(
-        answer.map(|frame| (frame.kind, frame.code())),
-        Some((raw::GOAWAY, CALM))
-    );
-    served.task.await.unwrap();
-    assert!(VIOLATIONS.get(Violation::HeaderLimit) > before);
 }
 
 #[tokio::test]
