@@ -14,6 +14,19 @@ pub(crate) struct FrameHead {
     pub(crate) debug: u8,
 }
 
+impl FrameHead {
+    fn of([l0, l1, l2, kind, flags, s0, s1, s2, s3]: [u8; HEAD]) -> Self {
+        Self {
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s0 & 0x7F, s1, s2, s3]),
+            length: u32::from_be_bytes([0, l0, l1, l2]),
+            code: 0,
+            debug: 0,
+        }
+    }
+}
+
 /// The frame types that are told apart.
 pub(crate) mod kind {
     pub(crate) const DATA: u8 = 0;
@@ -57,6 +70,17 @@ impl Scanner {
             if bytes.is_empty() {
                 return;
             }
+            // Most heads come whole, and nothing of their payloads is wanted.
+            if self.gathered == 0
+                && let Some((head, payload)) = bytes.split_first_chunk()
+                && let head = FrameHead::of(*head)
+                && !matches!(head.kind, kind::RST_STREAM | kind::GOAWAY)
+            {
+                self.skip = usize::try_from(head.length).unwrap_or(usize::MAX);
+                bytes = payload;
+                begins(head);
+                continue;
+            }
             bytes = self.gather(bytes);
             if let Some(head) = self.whole() {
                 self.skip = usize::try_from(head.length)
@@ -97,21 +121,16 @@ impl Scanner {
         if self.gathered < needed {
             return None;
         }
-        let [l0, l1, l2, kind, flags, s0, s1, s2, s3, payload @ ..] = self.head;
-        let [c0, c1, c2, c3, .., debug] = payload;
-        let is_reset = needed == HEAD_AND_CODE;
-        Some(FrameHead {
-            kind,
-            flags,
-            stream: u32::from_be_bytes([s0 & 0x7F, s1, s2, s3]),
-            length: u32::from_be_bytes([0, l0, l1, l2]),
-            code: if is_reset {
-                u32::from_be_bytes([c0, c1, c2, c3])
-            } else {
-                0
-            },
-            debug: if needed == GATHERED_MAX { debug } else { 0 },
-        })
+        let (head, payload) = self.head.split_first_chunk()?;
+        let mut head = FrameHead::of(*head);
+        match (needed, payload) {
+            (HEAD_AND_CODE, [c0, c1, c2, c3, ..]) => {
+                head.code = u32::from_be_bytes([*c0, *c1, *c2, *c3]);
+            }
+            (GATHERED_MAX, [.., debug]) => head.debug = *debug,
+            _ => {}
+        }
+        Some(head)
     }
 }
 
