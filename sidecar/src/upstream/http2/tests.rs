@@ -7,6 +7,7 @@ use crate::telemetry::metrics::{Direction, Side, Speaks};
 mod bodies;
 mod failures;
 mod places;
+mod trailers;
 
 fn pool() -> Arc<Pool> {
     Arc::new(Pool::new(Settings::default()))

@@ -60,6 +60,38 @@ pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
     .concat()
 }
 
+/// A field `x` of eight times as many letters, in Huffman's code.
+pub(crate) fn letters(eights: usize) -> Vec<u8> {
+    [&[0], &*string(0, b"x"), &letter_string(eights)].concat()
+}
+
+/// `:path`, of the static table, with eight times as many letters.
+pub(crate) fn path(eights: usize) -> Vec<u8> {
+    [&[0x04], &*letter_string(eights)].concat()
+}
+
+/// A field that becomes the first of the dynamic table, and fills it (RFC 7541 §6.2.1): a name of 4,064 bytes.
+pub(crate) fn table_entry() -> Vec<u8> {
+    let mut entry = field(&"n".repeat(4_064), "");
+    entry[0] = 0x40;
+    entry
+}
+
+/// That field again, so many times (§6.1).
+pub(crate) fn repeated(times: usize) -> Vec<u8> {
+    vec![0xBE; times]
+}
+
+/// That field's name again, with eight times as many letters as its value (§6.2.2).
+pub(crate) fn repeated_name(eights: usize) -> Vec<u8> {
+    [&[0x0F, 0x2F], &*letter_string(eights)].concat()
+}
+
+/// Eight times `a`, which has five bits, again and again.
+fn letter_string(eights: usize) -> Vec<u8> {
+    string(0x80, &[0x18, 0xC6, 0x31, 0x8C, 0x63].repeat(eights))
+}
+
 /// RFC 7541 §5.2: the bit that says whether it is Huffman's code, a length with a 7-bit prefix, and the bytes.
 fn string(huffman: u8, bytes: &[u8]) -> Vec<u8> {
     let mut string = Vec::new();
@@ -92,12 +124,6 @@ pub(crate) fn oversized_trailers() -> [Oversized; 7] {
         let fields = (0..count).map(|number| field(&number.to_string(), ""));
         fields.collect::<Vec<_>>().concat()
     };
-    // Eight times `a`, which has five bits.
-    let letters = |eights| string(0x80, &[0x18, 0xC6, 0x31, 0x8C, 0x63].repeat(eights));
-    // RFC 7541 §6.2.1 and §6.1: from now on the first of the dynamic table, which it fills.
-    let mut entry = field(&"n".repeat(4_064), "");
-    entry[0] = 0x40;
-    let repeated = |times| vec![0xBE; times];
     let oversized = |what, trailers| Oversized {
         what,
         head: Vec::new(),
@@ -105,27 +131,25 @@ pub(crate) fn oversized_trailers() -> [Oversized; 7] {
     };
     let repeats = |what, trailers| Oversized {
         what,
-        head: entry.clone(),
+        head: table_entry(),
         trailers,
     };
     [
         oversized("one field", field("x", &"x".repeat(70_000))),
         oversized(
             "one field of 150,000 letters in Huffman's code",
-            [&[0], &*string(0, b"x"), &letters(18_750)].concat(),
+            letters(18_750),
         ),
         oversized("2,000 fields", fields(2_000)),
         oversized("10,000 fields", fields(10_000)),
         repeats("4 KiB repeated 100 times", repeated(100)),
-        // RFC 7541 §6.2.2: a field whose name is of the table, and its value our own.
         repeats(
             "64 KiB by repetition, and a field that is longer than a block",
-            [&repeated(16), &[0x0F, 0x2F][..], &letters(22_900)].concat(),
+            [repeated(16), repeated_name(22_900)].concat(),
         ),
-        // As above, with the static name `:path`.
         repeats(
             "a pseudo field that is longer than a block, and more than 64 KiB by repetition",
-            [&[0x04], &*letters(22_900), &repeated(30)].concat(),
+            [path(22_900), repeated(30)].concat(),
         ),
     ]
 }

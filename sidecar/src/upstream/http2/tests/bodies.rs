@@ -9,10 +9,9 @@ use h2::{Reason, RecvStream};
 use http_body::Body as _;
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::testing::{raw, read, source};
+use super::super::testing::{read, source};
 use super::*;
 use crate::error::UpstreamError;
-use crate::http::body::BodyError;
 use crate::http::interim;
 
 #[tokio::test]
@@ -269,51 +268,4 @@ async fn interim_responses_are_passed_before_the_answer() {
     })
     .await;
     assert_eq!(passed, [100, 103]);
-}
-
-/// What a response's body ends with whose trailers are this block, with these fields in its head.
-async fn end_with_trailers(head: Vec<u8>, trailers: Vec<u8>) -> BodyError {
-    let addr = raw::server(raw::streams_max(10), move |_, mut peer| {
-        let head = [raw::OK, &head].concat();
-        let trailers = trailers.clone();
-        async move {
-            let stream = peer.read_kind(raw::HEADERS).await.unwrap().stream;
-            let head = raw::headers(0, stream, &head);
-            let data = raw::frame(raw::DATA, 0, stream, b"hello");
-            let trailers = raw::headers(raw::END_STREAM, stream, &trailers);
-            peer.write(&[head, data, trailers].concat()).await;
-            peer.closed().await;
-        }
-    })
-    .await;
-    let pool = pool();
-    let response = pool.send(addr, request(Body::Empty)).await.unwrap();
-    response.into_body().collect().await.unwrap_err()
-}
-
-#[tokio::test]
-async fn trailers_over_the_limit_are_no_end_of_a_response() {
-    for raw::Oversized {
-        what,
-        head,
-        trailers,
-    } in raw::oversized_trailers()
-    {
-        let error = end_with_trailers(head, trailers).await;
-        assert!(
-            matches!(error, BodyError::TrailersTooLarge(_)),
-            "{what}: {error}"
-        );
-        assert_eq!(error.kind(), "trailers_too_large");
-    }
-}
-
-#[tokio::test]
-async fn trailers_far_over_the_limit_end_the_connection() {
-    let error = end_with_trailers(Vec::new(), raw::field("x", &"x".repeat(120_000))).await;
-    let BodyError::Http2(error) = error else {
-        panic!("{error}");
-    };
-    let kind = error.get_io().map(std::io::Error::kind);
-    assert_eq!(kind, Some(std::io::ErrorKind::InvalidData), "{error}");
 }
