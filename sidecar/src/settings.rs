@@ -97,7 +97,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WEIR_HEADER_BYTES_MAX",
         default: "65536",
-        meaning: "Largest header section in bytes, heads and trailers, in both directions; over it 431, trailers end their call.",
+        meaning: "Largest header section in bytes, heads and trailers, in both directions. Over it a request gets 431, a response 502, trailers end their call; far over it an HTTP/2 connection ends.",
     },
     Setting {
         name: "WEIR_CONNECTIONS_MAX",

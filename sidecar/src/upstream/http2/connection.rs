@@ -129,6 +129,8 @@ struct Socket {
 }
 
 impl Socket {
+    /// What came with a header block that is far over the limit goes no further, and the connection ends without GOAWAY:
+    /// an error of its bytes is all that the crate can be told.
     fn came(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.heard.fetch_add(1, Ordering::Relaxed);
         self.counted

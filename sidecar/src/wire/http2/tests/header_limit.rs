@@ -44,6 +44,19 @@ async fn a_header_section_far_over_its_bound_ends_the_connection() {
     assert!(VIOLATIONS.get(Violation::HeaderLimit) > before);
 }
 
+#[tokio::test]
+async fn a_path_that_http_cannot_hold_resets_its_stream() {
+    let block = [&[0x82, 0x86], &*raw::path(9_000)].concat();
+    let (answer, mut served) = answer_to(&raw::headers(raw::END_STREAM, 1, &block)).await;
+    let answer = answer.unwrap();
+    assert_eq!((answer.kind, answer.code()), (raw::RST_STREAM, 1));
+    served
+        .app
+        .write(&raw::frame(raw::HEADERS, 5, 3, raw::GET))
+        .await;
+    assert_eq!(served.app.read_kind(raw::HEADERS).await.unwrap().stream, 3);
+}
+
 /// A request whose trailers are this block, with these fields in its head.
 fn with_trailers(stream: u32, head: &[u8], trailers: &[u8]) -> Vec<u8> {
     [
