@@ -45,7 +45,7 @@ cluster_end() {
         cp "$run"/logs/*.log "$logs/cluster/" 2>/dev/null || true
         e2e/cluster/down.sh || code=1
     elif [ -n "$cluster_installed" ]; then
-        "$helm" uninstall weir --namespace weir-system --wait || true
+        "$helm" uninstall weir --namespace weir-system --wait --ignore-not-found || true
         kubectl delete namespace weir-system weir-tracing --wait --timeout=120s || true
     fi
     finish $code
