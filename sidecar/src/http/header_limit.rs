@@ -125,6 +125,11 @@ impl Blocks {
         }
         self.bytes > self.bytes_max
     }
+
+    /// Whether that block has room for as many fields as are over the limit, whatever they are.
+    pub(crate) fn is_large(&self) -> bool {
+        self.bytes > self.bytes_max / FIELD_OVERHEAD
+    }
 }
 
 /// The protocol's default for the dynamic table (RFC 7541 §4.2), which connections of both sides keep.
@@ -138,8 +143,8 @@ const fn field_bytes(name: usize, value: usize) -> usize {
 const FIELD_OVERHEAD: usize = 32;
 
 /// How far over the limit a block may be, as it is sent, beside a quarter of the limit, before its connection ends instead
-/// of its stream. So much would h2 let it have by a bound that is the limit: what some encoders make larger by Huffman's
-/// code, such as Cyrillic letters, passes.
+/// of its stream. So much would h2 let it have by a bound that is the limit. Some encoders, that of h2 among them, use
+/// Huffman's code also where it makes a value larger: half as large again for Cyrillic letters, which passes up to 43 KiB.
 const BLOCK_SLACK: usize = 32 * 1024;
 
 /// Huffman's shortest codes (RFC 7541, appendix B).

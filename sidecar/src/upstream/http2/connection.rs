@@ -27,7 +27,8 @@ use super::endpoint::{Endpoint, Retired};
 use super::failure;
 use crate::error::UpstreamError;
 use crate::http::header_limit::{Blocks, HEADER_TABLE_BYTES};
-use crate::http::http2_frames::Scanner;
+use crate::http::http2_frames::{END_STREAM, FrameHead, Scanner, kind};
+use crate::memory::Memory;
 use crate::telemetry::metrics::{ConnectionGuard, Side, Speaks};
 use crate::upstream::connect::{Settings, connect};
 
@@ -60,6 +61,7 @@ async fn open(addr: SocketAddr, settings: &Settings) -> Result<Opened, UpstreamE
         heard: Arc::default(),
         frames: Scanner::default(),
         blocks: Blocks::within(settings.header_limit()),
+        memory: Arc::clone(&settings.memory),
         counted: settings.metrics.connection(Side::Upstream, Speaks::Http2),
     };
     let heard = Arc::clone(&io.heard);
@@ -119,32 +121,44 @@ fn builder(settings: &Settings) -> Builder {
     builder
 }
 
-/// A socket that counts how often the peer was heard, and its bytes, and takes no header block without end.
+/// A socket that counts how often the peer was heard, and its bytes, and takes no header block without end; while memory
+/// is short, no large trailers.
 struct Socket {
     io: TcpStream,
     heard: Arc<AtomicU64>,
     frames: Scanner,
     blocks: Blocks,
+    memory: Arc<Memory>,
     counted: ConnectionGuard,
 }
 
 impl Socket {
-    /// What came with a header block that is far over the limit goes no further, and the connection ends without GOAWAY:
-    /// an error of its bytes is all that the crate can be told.
+    /// What came with a header block that is not taken goes no further, and the connection ends without GOAWAY: an error
+    /// of its bytes is all that the crate can be told.
+    ///
+    /// No window holds header blocks back: trailers wait in the crate until they are read, in some fifty times as much
+    /// memory as they were sent in.
     fn came(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.heard.fetch_add(1, Ordering::Relaxed);
         self.counted
             .received(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        let (blocks, mut is_too_large) = (&mut self.blocks, false);
-        self.frames
-            .feed(bytes, |frame| is_too_large |= blocks.see(frame));
-        if is_too_large {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "a header section far larger than WEIR_HEADER_BYTES_MAX",
-            ));
-        }
-        Ok(())
+        let Self {
+            frames,
+            blocks,
+            memory,
+            ..
+        } = self;
+        let mut refused = None;
+        frames.feed(bytes, |frame| {
+            if blocks.see(frame) {
+                refused = Some("a header section far larger than WEIR_HEADER_BYTES_MAX");
+            } else if ends_with_fields(frame) && blocks.is_large() && memory.is_short() {
+                refused = Some("large trailers while memory is short (WEIR_MEMORY_MAX)");
+            }
+        });
+        refused.map_or(Ok(()), |why| {
+            Err(io::Error::new(io::ErrorKind::InvalidData, why))
+        })
     }
 
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -153,6 +167,11 @@ impl Socket {
         }
         written
     }
+}
+
+/// Trailers, or a head without a body.
+fn ends_with_fields(frame: FrameHead) -> bool {
+    frame.kind == kind::HEADERS && frame.flags & END_STREAM != 0
 }
 
 impl AsyncRead for Socket {

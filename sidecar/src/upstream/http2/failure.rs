@@ -8,7 +8,7 @@
 //! | RST_STREAM | `Reset`, remote |
 //! | the connection ended, GOAWAY before it or not, with the stream's id at or below the last | `Io`, broken pipe |
 //! | the peer broke the protocol on this stream, or on the connection | `Reset` or `GoAway`, library |
-//! | the connection's bytes were refused by us | `Io`, invalid data |
+//! | we ended the connection for another stream's header section, or for this one's | `Io`, invalid data |
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::error::UpstreamError;
 
 /// Why a stream that was opened brought no response head.
 pub(super) fn of_stream(addr: SocketAddr, error: &h2::Error) -> UpstreamError {
-    if is_malformed(error) {
+    if error.is_library() {
         return malformed(addr, error.to_string());
     }
     if error.is_remote() && error.is_go_away() {
@@ -37,7 +37,7 @@ pub(super) fn of_stream(addr: SocketAddr, error: &h2::Error) -> UpstreamError {
 
 /// Why a connection ended before it could carry a call. Nothing was sent on it.
 pub(super) fn of_opening(addr: SocketAddr, error: &h2::Error) -> UpstreamError {
-    if is_malformed(error) {
+    if error.is_library() {
         malformed(addr, error.to_string())
     } else if error.is_go_away() {
         UpstreamError::GoAway { addr }
@@ -72,12 +72,6 @@ pub(super) fn again(addr: SocketAddr, error: &UpstreamError) -> UpstreamError {
         | UpstreamError::AttemptTimeout { .. }
         | UpstreamError::RequestBody(_) => UpstreamError::NotSent { addr },
     }
-}
-
-/// Found by the crate, or by ourselves in the bytes that came.
-fn is_malformed(error: &h2::Error) -> bool {
-    let is_invalid = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
-    error.is_library() || error.get_io().is_some_and(is_invalid)
 }
 
 /// The response was not HTTP/2, or more than is taken.

@@ -121,27 +121,38 @@ async fn a_broken_frame_is_a_malformed_response() {
     assert!(matches!(error, UpstreamError::Malformed { .. }), "{error}");
 }
 
+/// How a call fails whose response head has a field of so many bytes.
+async fn failure_of_head(status: &'static [u8], bytes: usize) -> UpstreamError {
+    failure_when(move |stream| {
+        let large = raw::field("large", &"x".repeat(bytes));
+        raw::headers(0, stream, &[status, &large].concat())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_response_head_over_the_limit_is_a_malformed_response() {
-    for (what, status, bytes) in [
-        ("over it", raw::OK, 75_000),
-        ("far over it", raw::OK, 150_000),
-        ("over it, of an interim response", raw::CONTINUE, 75_000),
-    ] {
-        let error = failure_when(move |stream| {
-            let large = raw::field("large", &"x".repeat(bytes));
-            raw::headers(0, stream, &[status, &large].concat())
-        })
-        .await;
-        assert!(
-            matches!(error, UpstreamError::Malformed { .. }),
-            "{what}: {error}"
-        );
+    for status in [raw::OK, raw::CONTINUE] {
+        let error = failure_of_head(status, 75_000).await;
+        assert!(matches!(error, UpstreamError::Malformed { .. }), "{error}");
         assert!(
             error.to_string().contains("WEIR_HEADER_BYTES_MAX"),
-            "{what}: {error}"
+            "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_response_head_far_over_the_limit_is_a_lost_connection_for_all_on_it() {
+    let error = failure_of_head(raw::OK, 150_000).await;
+    assert!(
+        matches!(error, UpstreamError::Reset { reason: None, .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("WEIR_HEADER_BYTES_MAX"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

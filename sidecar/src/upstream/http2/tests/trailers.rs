@@ -3,30 +3,45 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Collected};
+use tokio::sync::Notify;
 
 use super::super::testing::raw;
 use super::*;
 use crate::http::body::BodyError;
 
-/// What a response's body ends with whose trailers are this block, with these fields in its head.
-async fn end_with_trailers(head: Vec<u8>, trailers: Vec<u8>) -> BodyError {
+/// A response's body whose trailers are this block, sent once its head was read; that has these fields.
+async fn body_with_trailers(
+    pool: &Pool,
+    head: Vec<u8>,
+    trailers: Vec<u8>,
+) -> Result<Collected<bytes::Bytes>, BodyError> {
+    let head_was_read = Arc::new(Notify::new());
+    let was_read = Arc::clone(&head_was_read);
     let addr = raw::server(raw::streams_max(10), move |_, mut peer| {
         let head = [raw::OK, &head].concat();
-        let trailers = trailers.clone();
+        let (trailers, was_read) = (trailers.clone(), Arc::clone(&was_read));
         async move {
             let stream = peer.read_kind(raw::HEADERS).await.unwrap().stream;
-            let head = raw::headers(0, stream, &head);
             let data = raw::frame(raw::DATA, 0, stream, b"hello");
-            let trailers = raw::headers(raw::END_STREAM, stream, &trailers);
-            peer.write(&[head, data, trailers].concat()).await;
+            peer.write(&[raw::headers(0, stream, &head), data].concat())
+                .await;
+            was_read.notified().await;
+            peer.write(&raw::headers(raw::END_STREAM, stream, &trailers))
+                .await;
             peer.closed().await;
         }
     })
     .await;
-    let pool = pool();
     let response = pool.send(addr, request(Body::Empty)).await.unwrap();
-    response.into_body().collect().await.unwrap_err()
+    head_was_read.notify_one();
+    response.into_body().collect().await
+}
+
+async fn end_with_trailers(head: Vec<u8>, trailers: Vec<u8>) -> BodyError {
+    body_with_trailers(&pool(), head, trailers)
+        .await
+        .unwrap_err()
 }
 
 #[tokio::test]
@@ -54,6 +69,23 @@ async fn trailers_far_over_the_limit_end_the_connection() {
     };
     let kind = error.get_io().map(std::io::Error::kind);
     assert_eq!(kind, Some(std::io::ErrorKind::InvalidData), "{error}");
+}
+
+#[tokio::test]
+async fn while_memory_is_short_no_large_trailers_are_taken() {
+    let settings = Settings::default();
+    let memory = Arc::clone(&settings.memory);
+    let pool = Pool::new(settings);
+    let (small, large) = (raw::field("x", "1"), raw::table_entry());
+    for (is_short, trailers, is_taken) in [
+        (false, &large, true),
+        (true, &large, false),
+        (true, &small, true),
+    ] {
+        memory.set(is_short);
+        let body = body_with_trailers(&pool, Vec::new(), trailers.clone()).await;
+        assert_eq!(body.is_ok(), is_taken, "{is_short}, {}", trailers.len());
+    }
 }
 
 /// Trailers of any size, and what their fields come to as RFC 9113 §6.5.2 counts them.
