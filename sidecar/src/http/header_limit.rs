@@ -10,7 +10,7 @@
 
 use http::{HeaderMap, Request, Response};
 
-use super::http2_frames::{FrameHead, kind};
+use super::http2_frames::{END_STREAM, FrameHead, kind};
 
 /// A header section is larger than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +105,7 @@ impl HeaderLimit {
 pub(crate) struct Blocks {
     bytes_max: usize,
     bytes: usize,
+    ends_stream: bool,
 }
 
 impl Blocks {
@@ -112,24 +113,40 @@ impl Blocks {
         Self {
             bytes_max: limit.block_bytes_max(),
             bytes: 0,
+            ends_stream: false,
         }
     }
 
-    /// Whether the block that this frame belongs to is far over the limit: it is to be ended with its connection.
-    pub(crate) fn see(&mut self, frame: FrameHead) -> bool {
+    /// What the block that this frame belongs to has come to; small for frames of none.
+    pub(crate) fn see(&mut self, frame: FrameHead) -> Size {
         let length = usize::try_from(frame.length).unwrap_or(usize::MAX);
         match frame.kind {
-            kind::HEADERS => self.bytes = length,
+            kind::HEADERS => {
+                self.bytes = length;
+                self.ends_stream = frame.flags & END_STREAM != 0;
+            }
             kind::CONTINUATION => self.bytes = self.bytes.saturating_add(length),
-            _ => return false,
+            _ => return Size::Small,
         }
-        self.bytes > self.bytes_max
+        if self.bytes > self.bytes_max {
+            Size::FarOver
+        } else if self.ends_stream && self.bytes > self.bytes_max / FIELD_OVERHEAD {
+            Size::LargeEnd
+        } else {
+            Size::Small
+        }
     }
+}
 
-    /// Whether that block has room for as many fields as are over the limit, whatever they are.
-    pub(crate) fn is_large(&self) -> bool {
-        self.bytes > self.bytes_max / FIELD_OVERHEAD
-    }
+/// How large a header block is, as it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// No reason to look twice, though what it holds may be over the limit.
+    Small,
+    /// Trailers, or a head without a body, with room for more of the smallest fields than the limit allows.
+    LargeEnd,
+    /// Far over the limit: to be ended with its connection.
+    FarOver,
 }
 
 /// The protocol's default for the dynamic table (RFC 7541 §4.2), which connections of both sides keep.
@@ -203,27 +220,50 @@ mod tests {
         }
     }
 
+    /// What a block comes to with these frames: kind, flags, bytes.
+    fn size(blocks: &mut Blocks, frames: &[(u8, u8, u32)]) -> Size {
+        let sizes = frames.iter().map(|&(kind, flags, length)| {
+            blocks.see(FrameHead {
+                kind,
+                flags,
+                stream: 1,
+                length,
+                code: 0,
+                debug: 0,
+            })
+        });
+        sizes.last().unwrap()
+    }
+
     #[test]
     fn a_block_counts_with_its_continuations_and_no_further() {
-        let frame = |kind, length| FrameHead {
-            kind,
-            flags: 0,
-            stream: 1,
-            length,
-            code: 0,
-            debug: 0,
-        };
         let mut blocks = Blocks::within(limit());
+        let whole = [(kind::HEADERS, 0, 16_384), (kind::CONTINUATION, 0, 26_624)];
         for _ in 0..3 {
-            for (kind, length) in [
-                (kind::HEADERS, 16_384),
-                (kind::CONTINUATION, 26_624),
-                (kind::DATA, 16_384),
-            ] {
-                assert!(!blocks.see(frame(kind, length)));
-            }
+            assert_eq!(size(&mut blocks, &whole), Size::Small);
+            assert_eq!(size(&mut blocks, &[(kind::DATA, 0, 16_384)]), Size::Small);
         }
-        assert!(blocks.see(frame(kind::CONTINUATION, 1)));
+        let more = [(kind::CONTINUATION, 0, 1)];
+        assert_eq!(size(&mut blocks, &more), Size::FarOver);
+    }
+
+    #[test]
+    fn a_large_block_that_ends_its_stream_is_told_however_it_is_cut() {
+        let mut blocks = Blocks::within(limit());
+        for (first, second, expected) in [
+            ((END_STREAM, 1), 1_343, Size::Small),
+            ((END_STREAM, 1), 1_344, Size::LargeEnd),
+            ((END_STREAM, 1_345), 0, Size::LargeEnd),
+            ((0, 1), 16_384, Size::Small),
+        ] {
+            let block = [
+                (kind::HEADERS, first.0, first.1),
+                (kind::CONTINUATION, 0, second),
+            ];
+            assert_eq!(size(&mut blocks, &block), expected, "{first:?} {second}");
+            // What follows on other streams is not of it.
+            assert_eq!(size(&mut blocks, &[(kind::DATA, 0, 1)]), Size::Small);
+        }
     }
 
     #[test]

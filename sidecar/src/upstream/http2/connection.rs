@@ -26,8 +26,8 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::endpoint::{Endpoint, Retired};
 use super::failure;
 use crate::error::UpstreamError;
-use crate::http::header_limit::{Blocks, HEADER_TABLE_BYTES};
-use crate::http::http2_frames::{END_STREAM, FrameHead, Scanner, kind};
+use crate::http::header_limit::{Blocks, HEADER_TABLE_BYTES, Size};
+use crate::http::http2_frames::Scanner;
 use crate::memory::Memory;
 use crate::telemetry::metrics::{ConnectionGuard, Side, Speaks};
 use crate::upstream::connect::{Settings, connect};
@@ -149,12 +149,14 @@ impl Socket {
             ..
         } = self;
         let mut refused = None;
-        frames.feed(bytes, |frame| {
-            if blocks.see(frame) {
+        frames.feed(bytes, |frame| match blocks.see(frame) {
+            Size::FarOver => {
                 refused = Some("a header section far larger than WEIR_HEADER_BYTES_MAX");
-            } else if ends_with_fields(frame) && blocks.is_large() && memory.is_short() {
+            }
+            Size::LargeEnd if memory.is_short() => {
                 refused = Some("large trailers while memory is short (WEIR_MEMORY_MAX)");
             }
+            Size::LargeEnd | Size::Small => {}
         });
         refused.map_or(Ok(()), |why| {
             Err(io::Error::new(io::ErrorKind::InvalidData, why))
@@ -167,11 +169,6 @@ impl Socket {
         }
         written
     }
-}
-
-/// Trailers, or a head without a body.
-fn ends_with_fields(frame: FrameHead) -> bool {
-    frame.kind == kind::HEADERS && frame.flags & END_STREAM != 0
 }
 
 impl AsyncRead for Socket {

@@ -76,7 +76,7 @@ pub(super) async fn exchange(
             None => Hold::Place(loan),
             Some(upload) => endpoint.uploads().go_on(upload, loan),
         };
-        Body::Http2(Http2Body::new(stream, endpoint.header_limit()).holding(hold))
+        Body::Http2(Http2Body::new(stream, exchange.header_limit).holding(hold))
     }))
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
-use crate::http::header_limit::{Blocks, HeaderLimit};
+use crate::http::header_limit::{Blocks, HeaderLimit, Size};
 use crate::http::http2_frames::{ACK, END_STREAM, FrameHead, kind};
 
 /// What an HTTP/2 peer did against the protocol.
@@ -170,7 +170,7 @@ impl Inbound {
             self.greeted = frame.kind == kind::SETTINGS && frame.flags & ACK == 0;
             return (!self.greeted).then_some(Violation::Frame);
         }
-        if self.blocks.see(frame) {
+        if self.blocks.see(frame) == Size::FarOver {
             return Some(Violation::HeaderLimit);
         }
         if carries_a_call(frame) {
