@@ -26,6 +26,20 @@ async fn connect(weir: &Weir, origin: &Origin) -> Client {
     client.expect("weir speaks HTTP/2")
 }
 
+/// A server, weir, and a connection through it to the server.
+async fn connected() -> (Origin, Weir, Client) {
+    let origin = Origin::start(&[]);
+    let weir = Weir::run();
+    let client = connect(&weir, &origin).await;
+    (origin, weir, client)
+}
+
+/// Fails unless the connection takes a further call.
+async fn assert_lives_on(client: &Client, origin: &Origin) {
+    let reply = client.call(h2c::get(origin.addr(), "/"), "").await;
+    assert_eq!(reply.expect("the connection lives on").status(), 200);
+}
+
 /// One trailer of so many bytes.
 fn trailers_of(bytes: usize) -> HeaderMap {
     let value = HeaderValue::try_from("b".repeat(bytes)).expect("letters are a value");
@@ -87,9 +101,7 @@ fn assert_counted(weir: &Weir, name: &str, labels: &[&str], count: f64) {
 
 #[tokio::test]
 async fn large_http2_heads_pass_both_ways() {
-    let origin = Origin::start(&[]);
-    let weir = Weir::run();
-    let client = connect(&weir, &origin).await;
+    let (origin, _weir, client) = connected().await;
     let big = "b".repeat(LARGE);
     let request = h2c::request("GET", origin.addr(), "/echo", &[("x-big", &big)]);
     let reply = client.call(request, "").await.expect("an answer");
@@ -101,9 +113,7 @@ async fn large_http2_heads_pass_both_ways() {
 
 #[tokio::test]
 async fn large_http2_trailers_pass_both_ways() {
-    let origin = Origin::start(&[]);
-    let weir = Weir::run();
-    let client = connect(&weir, &origin).await;
+    let (origin, weir, client) = connected().await;
     let reply = call_with_trailers(&client, &origin, LARGE).await;
     let told = reply.expect("an answer").json();
     assert_eq!(told["trailers"][0][1], "b".repeat(LARGE));
@@ -166,9 +176,7 @@ fn an_http1_responses_trailers_above_the_limit_break_it_off() {
 
 #[tokio::test]
 async fn an_http2_requests_trailers_above_the_limit_end_it_with_a_400() {
-    let origin = Origin::start(&[]);
-    let weir = Weir::run();
-    let client = connect(&weir, &origin).await;
+    let (origin, weir, client) = connected().await;
     for (refused, bytes) in (1..).zip([TOO_LARGE, MUCH_TOO_LARGE]) {
         let reply = call_with_trailers(&client, &origin, bytes).await;
         let reply = reply.expect("an answer");
@@ -179,15 +187,12 @@ async fn an_http2_requests_trailers_above_the_limit_end_it_with_a_400() {
         assert_counted(&weir, "weir_header_limit_refusals_total", &http2, count);
     }
     assert_eq!(origin.calls(), 0, "the request was not whole");
-    let reply = client.call(h2c::get(origin.addr(), "/"), "").await;
-    assert_eq!(reply.expect("the connection lives on").status(), 200);
+    assert_lives_on(&client, &origin).await;
 }
 
 #[tokio::test]
 async fn an_http2_requests_trailers_above_the_limit_end_a_response_that_has_begun() {
-    let origin = Origin::start(&[]);
-    let weir = Weir::run();
-    let client = connect(&weir, &origin).await;
+    let (origin, weir, client) = connected().await;
     let request = h2c::request("POST", origin.addr(), "/mirror", &[]);
     let (response, mut body) = client.open_stream(request).await.expect("a stream");
     body.send_data("hello".into(), false).expect("a stream");
@@ -204,24 +209,19 @@ async fn an_http2_requests_trailers_above_the_limit_end_a_response_that_has_begu
 
 #[tokio::test]
 async fn an_http2_responses_trailers_above_the_limit_reset_its_stream() {
-    let origin = Origin::start(&[]);
-    let weir = Weir::run();
-    let client = connect(&weir, &origin).await;
+    let (origin, weir, client) = connected().await;
     for (failed, bytes) in (1..).zip([TOO_LARGE, MUCH_TOO_LARGE]) {
         let request = h2c::get(origin.addr(), &format!("/trailers/{bytes}"));
         let error = client.call(request, "").await.expect_err("no whole answer");
         assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR), "{error}");
         assert_failed(&weir, f64::from(failed));
     }
-    let reply = client.call(h2c::get(origin.addr(), "/"), "").await;
-    assert_eq!(reply.expect("the connection lives on").status(), 200);
+    assert_lives_on(&client, &origin).await;
 }
 
 #[tokio::test]
 async fn http2_heads_above_the_limit_are_refused_both_ways() {
-    let origin = Origin::start(&[]);
-    let weir = Weir::run();
-    let client = connect(&weir, &origin).await;
+    let (origin, weir, client) = connected().await;
     for bytes in [TOO_LARGE, MUCH_TOO_LARGE] {
         let big = "b".repeat(bytes);
         let request = h2c::request("POST", origin.addr(), "/echo", &[("x-big", &big)]);
@@ -247,21 +247,17 @@ async fn an_http2_requests_abusive_trailers_end_its_connection() {
     assert_eq!(origin.calls(), 0, "the request was not whole");
     let http2 = [r#"protocol="http2""#];
     assert_counted(&weir, "weir_header_limit_refusals_total", &http2, 1.0);
-    let reply = other.call(h2c::get(origin.addr(), "/"), "").await;
-    assert_eq!(reply.expect("the others go on").status(), 200);
+    assert_lives_on(&other, &origin).await;
 }
 
 #[tokio::test]
 async fn an_http2_responses_abusive_trailers_reset_its_stream() {
-    let origin = Origin::start(&[]);
-    let weir = Weir::run();
-    let client = connect(&weir, &origin).await;
+    let (origin, weir, client) = connected().await;
     let request = h2c::get(origin.addr(), &format!("/trailers/{ABUSIVE}"));
     let error = client.call(request, "").await.expect_err("no whole answer");
     assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR), "{error}");
     assert_failed(&weir, 1.0);
-    let reply = client.call(h2c::get(origin.addr(), "/"), "").await;
-    assert_eq!(reply.expect("the connection lives on").status(), 200);
+    assert_lives_on(&client, &origin).await;
 }
 
 /// A head that passes by default, and not where the limit is [`LOWER`].

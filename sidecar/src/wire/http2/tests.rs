@@ -124,3 +124,13 @@ struct Answered {
     task: JoinHandle<()>,
     _server: Server,
 }
+
+impl Answered {
+    /// Fails unless the connection takes a further call.
+    async fn assert_lives_on(&mut self) {
+        self.app
+            .write(&raw::frame(raw::HEADERS, 5, 3, raw::GET))
+            .await;
+        assert_eq!(self.app.read_kind(raw::HEADERS).await.unwrap().stream, 3);
+    }
+}

@@ -19,12 +19,7 @@ async fn an_oversized_header_section_is_answered_with_431() {
         (raw::HEADERS, raw::END_STREAM | raw::END_HEADERS)
     );
     assert!(VIOLATIONS.get(Violation::HeaderLimit) > before);
-    // The connection lives on.
-    served
-        .app
-        .write(&raw::frame(raw::HEADERS, 5, 3, raw::GET))
-        .await;
-    assert_eq!(served.app.read_kind(raw::HEADERS).await.unwrap().stream, 3);
+    served.assert_lives_on().await;
 }
 
 #[tokio::test]
@@ -50,11 +45,7 @@ async fn a_path_that_http_cannot_hold_resets_its_stream() {
     let (answer, mut served) = answer_to(&raw::headers(raw::END_STREAM, 1, &block)).await;
     let answer = answer.unwrap();
     assert_eq!((answer.kind, answer.code()), (raw::RST_STREAM, 1));
-    served
-        .app
-        .write(&raw::frame(raw::HEADERS, 5, 3, raw::GET))
-        .await;
-    assert_eq!(served.app.read_kind(raw::HEADERS).await.unwrap().stream, 3);
+    served.assert_lives_on().await;
 }
 
 /// A request whose trailers are this block, with these fields in its head.
